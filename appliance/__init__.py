@@ -1,0 +1,1 @@
+"""The gateway: everything that an operator or a backup application talks to."""

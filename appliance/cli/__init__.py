@@ -1,0 +1,1 @@
+"""The `snapreel` command, one module a noun."""

@@ -1,0 +1,1 @@
+"""The control API: one method table, served over a Unix socket."""

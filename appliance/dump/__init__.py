@@ -1,0 +1,1 @@
+"""The dump engine: stream format, scan, phases, levels and restore."""

@@ -1,0 +1,1 @@
+"""SCSI tape: transport, drives, libraries, media and the virtual library."""

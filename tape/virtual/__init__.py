@@ -1,0 +1,1 @@
+"""The virtual library: an SSC and SMC target that keeps its cartridges as files."""
