@@ -5,10 +5,11 @@ whatever the device says; drives and changers turn that into the error tree. The
 library implements it in-process; SG_IO implements it for real devices.
 """
 
-from collections.abc import Buffer
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from typing_extensions import Buffer
 
 
 class Category(Enum):
