@@ -106,7 +106,9 @@ def describe(error: BaseException) -> dict[str, Any]:
 
     An exception of none of the three trees is reported as `internal`.
     """
-    data = {f.name: getattr(error, f.name) for f in fields(error)} if is_dataclass(error) else {}
+    data: dict[str, Any] = {}
+    if is_dataclass(error):
+        data = {f.name: getattr(error, f.name) for f in fields(error)}
     advice = str(getattr(error, "advice", ""))
     return {
         "code": str(getattr(error, "code", "internal")),
