@@ -200,7 +200,8 @@ def present_blocks(addresses: bytes) -> int:
 
 def checksum(block: bytes, order: str = "<") -> int:
     """Sum the 256 words of a header; a sound one gives `CHECKSUM`."""
-    return sum(_WORDS[order].unpack(block)) & 0xFFFFFFFF
+    words: tuple[int, ...] = _WORDS[order].unpack(block)
+    return sum(words) & 0xFFFFFFFF
 
 
 def encode_device(device: int) -> int:
@@ -284,7 +285,7 @@ def encode(header: Header) -> bytes:
             header.blocking_factor,
             header.extended,
             _encode_extension(header),
-        )  # fmt: skip
+        )
     )
     struct.pack_into("<I", block, 28, (CHECKSUM - checksum(bytes(block))) & 0xFFFFFFFF)
     return bytes(block)
@@ -353,7 +354,7 @@ def _text(value: bytes) -> bytes:
     return value.split(b"\0", 1)[0]
 
 
-def _decode_origin(kind: RecordType, spare: bytes, own: bool, inode: Inode | None) -> Origin | None:
+def _decode_origin(spare: bytes, own: bool, inode: Inode | None) -> Origin | None:
     if not own or inode is not None:
         return None
     return Origin(*struct.unpack_from("<" + _ORIGIN_EXTENSION, spare, 16))
@@ -390,5 +391,5 @@ def decode(block: bytes) -> Header:
         label=_text(raw["label"]), level=raw["level"], filesystem=_text(raw["filesys"]),
         device=_text(raw["dev"]), host=_text(raw["host"]), flags=Flag(raw["flags"]),
         first_record=raw["firstrec"], blocking_factor=raw["ntrec"], extended=raw["extattr"],
-        part=Part(part), origin=_decode_origin(kind, spare, own, inode), own=own, byte_order=order,
+        part=Part(part), origin=_decode_origin(spare, own, inode), own=own, byte_order=order,
     )  # fmt: skip
