@@ -5,6 +5,7 @@
     ├── AlreadyExists       the name is taken
     ├── InvalidName         the name or value cannot be used
     ├── Busy                a rule forbids it while something else uses the object
+    ├── Refused             a rule forbids it; says which
     ├── OutOfSpace          a size or inode limit is reached
     ├── NotSupported        this kernel or aggregate cannot do it
     └── StorageFailed       the system refused; carries the errno
@@ -13,6 +14,9 @@ Every member carries its data as attributes, a stable `code`, the exit code of t
 command line (1 failed, 2 usage, 3 refused), and what to do next.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -78,6 +82,18 @@ class Busy(StorageError):
 
 
 @dataclass(eq=False)
+class Refused(StorageError):
+    """A rule forbids it; `reason` names the rule."""
+
+    code = "storage.refused"
+    exit_code = 3
+    template = "{kind} {name}: {reason}"
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass(eq=False)
 class OutOfSpace(StorageError):
     """A limit would be passed: `needed` and `available` in bytes or inodes as `unit` says."""
 
@@ -111,3 +127,13 @@ class StorageFailed(StorageError):
     name: str
     reason: str
     errno: int = 0
+
+
+@contextmanager
+def failing(action: str, name: str | bytes | os.PathLike[str]) -> Iterator[None]:
+    """Turn an OSError of the block into StorageFailed: `action` reads like `attach aggregate`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageFailed(action, os.fsdecode(name), reason, error.errno or 0) from error
