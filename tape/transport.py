@@ -58,6 +58,13 @@ class Transport(Protocol):
         """Carry out one command; `data_in` is filled in place. `timeout` in seconds."""
         ...
 
+    def abort(self) -> None:
+        """Break off the command that another thread runs; it ends as a TRANSPORT failure.
+
+        Does nothing when none runs.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the device; its state (position, cartridge) stays."""
         ...
