@@ -13,13 +13,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 BLOCK = 1024
+_HEAD = struct.Struct("<IHBB")
 MAX_NAME = 255
+_CHUNK = 512
 
 _TYPES = {
     stat.S_IFIFO: 1, stat.S_IFCHR: 2, stat.S_IFDIR: 4, stat.S_IFBLK: 6,
     stat.S_IFREG: 8, stat.S_IFLNK: 10, stat.S_IFSOCK: 12,
 }  # fmt: skip
 DIRECTORY = 4
+SYMLINK = 10
 
 
 class MalformedDirectory(ValueError):
@@ -45,37 +48,36 @@ def entry_length(name: bytes) -> int:
     return 8 + ((len(name) + 4) & ~3)
 
 
-def _pack(entry: Entry, length: int) -> bytes:
-    head = struct.pack("<IHBB", entry.inode, length, entry.type, len(entry.name))
-    return (head + entry.name).ljust(length, b"\0")
+def encode(entries: Iterable[tuple[int, bytes, int]]) -> bytes:
+    """Give the directory data, a multiple of 1 KiB, of (inode, name, type) in their order.
 
-
-def encode(entries: Iterable[Entry]) -> bytes:
-    """Give the directory data, a multiple of 1 KiB; `.` and `..` come first by custom.
-
-    Raises ValueError for an empty name or one over 255 bytes.
+    `.` and `..` come first by custom. Raises ValueError for an empty name or one over 255 bytes.
     """
-    blocks: list[bytes] = []
-    pending: list[Entry] = []
+    parts: list[bytes] = []
+    last: tuple[int, bytes, int] = (0, b"", 0)
     used = 0
     for entry in entries:
-        if not 0 < len(entry.name) <= MAX_NAME:
-            raise ValueError(f"a name has 1 to {MAX_NAME} bytes: {entry.name!r}")
-        length = entry_length(entry.name)
+        inode, name, kind = entry
+        size = len(name)
+        if not 0 < size <= MAX_NAME:
+            raise ValueError(f"a name has 1 to {MAX_NAME} bytes: {name!r}")
+        length = 8 + ((size + 4) & ~3)
         if used + length > BLOCK:
-            blocks.append(_block(pending, used))
-            pending, used = [], 0
-        pending.append(entry)
+            parts[-1] = _stretch(last, BLOCK - used)
+            used = 0
+        parts.append((_HEAD.pack(inode, length, kind, size) + name).ljust(length, b"\0"))
         used += length
-    if pending:
-        blocks.append(_block(pending, used))
-    return b"".join(blocks)
+        last = entry
+    if parts:
+        parts[-1] = _stretch(last, BLOCK - used)
+    return b"".join(parts)
 
 
-def _block(entries: list[Entry], used: int) -> bytes:
-    body = [_pack(e, entry_length(e.name)) for e in entries[:-1]]
-    last = entries[-1]
-    return b"".join(body) + _pack(last, entry_length(last.name) + BLOCK - used)
+def _stretch(entry: tuple[int, bytes, int], rest: int) -> bytes:
+    """Pack the last entry of a block so that it takes the `rest` of it too."""
+    inode, name, kind = entry
+    length = entry_length(name) + rest
+    return (_HEAD.pack(inode, length, kind, len(name)) + name).ljust(length, b"\0")
 
 
 def decode(data: bytes, *, order: str = "<", new_format: bool = True) -> Iterator[Entry]:
@@ -83,20 +85,48 @@ def decode(data: bytes, *, order: str = "<", new_format: bool = True) -> Iterato
 
     Raises MalformedDirectory when the chain of entry lengths breaks or a name is impossible.
     """
+    for position, inode in scan(data, order=order):
+        yield entry_at(data, position, inode, order=order, new_format=new_format)
+
+
+def scan(data: bytes, *, order: str = "<") -> Iterator[tuple[int, int]]:
+    """Yield (position, inode) of the entries without their names, gaps left out.
+
+    Zeroes up to the next 512 bytes are a gap, as restore(8) has it. Raises MalformedDirectory
+    when the chain of entry lengths breaks.
+    """
+    head = struct.Struct(order + "IH")
     position, end = 0, len(data)
     while position + 8 <= end:
-        inode, length, kind, size = struct.unpack_from(order + "IHBB", data, position)
-        if not new_format:
-            kind, size = 0, struct.unpack_from(order + "H", data, position + 6)[0]
+        inode, length = head.unpack_from(data, position)
         if length < 8 or length % 4 or position + length > end:
-            raise MalformedDirectory(f"entry of {length} bytes at byte {position} of {end}")
+            position = _skip_gap(data, position, length)
+            continue
         if inode:
-            yield Entry(inode, _name(data, position, length, size), kind)
+            yield position, inode
         position += length
 
 
-def _name(data: bytes, position: int, length: int, size: int) -> bytes:
+def _skip_gap(data: bytes, position: int, length: int) -> int:
+    end = min((position // _CHUNK + 1) * _CHUNK, len(data))
+    if any(data[position:end]):
+        raise MalformedDirectory(f"entry of {length} bytes at byte {position} of {len(data)}")
+    return end
+
+
+def entry_at(
+    data: bytes, position: int, inode: int, *, order: str = "<", new_format: bool = True
+) -> Entry:
+    """Read the entry of `inode` that `scan` found at `position`.
+
+    Raises MalformedDirectory when its name is impossible.
+    """
+    if new_format:
+        kind, size = data[position + 6], data[position + 7]
+    else:
+        kind, size = 0, struct.unpack_from(order + "H", data, position + 6)[0]
+    (length,) = struct.unpack_from(order + "H", data, position + 4)
     name = data[position + 8 : position + 8 + size]
     if not 0 < size <= MAX_NAME or size > length - 8 or b"/" in name or b"\0" in name:
         raise MalformedDirectory(f"impossible name {name!r} at byte {position}")
-    return name
+    return Entry(inode, name, kind)

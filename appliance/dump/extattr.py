@@ -21,9 +21,11 @@ BLOCK_MAGIC = 0xEA020000
 ACL_ACCESS = b"system.posix_acl_access"
 ACL_DEFAULT = b"system.posix_acl_default"
 _PREFIXES = {1: b"user.", 4: b"trusted.", 6: b"security."}
+_SYSTEM = {7: b"system."}  # ext4 keeps inline data there; restore(8) knows no such index
 _ACLS = {2: ACL_ACCESS, 3: ACL_DEFAULT}
 _SHORT_TAGS = (0x01, 0x04, 0x10, 0x20)
 _LONG_TAGS = (0x02, 0x08)
+_NOBODY = 0xFFFFFFFF
 _ENTRY = struct.Struct("<BBHIII")
 
 
@@ -38,14 +40,20 @@ def _pad(size: int) -> int:
 def acl_to_ext2(value: bytes) -> bytes:
     """Turn the value of system.posix_acl_* (version 2) into ext2's form.
 
-    Raises MalformedAttributes for any other version or a broken length.
+    Raises MalformedAttributes for any other version, a broken length, or an entry that ext2's
+    form cannot say.
     """
     if len(value) % 8 != 4 or struct.unpack_from("<I", value)[0] != 2:
         raise MalformedAttributes("a POSIX ACL of another version than 2")
     out = [struct.pack("<I", 1)]
     for tag, permission, identity in struct.iter_unpack("<HHI", value[4:]):
         short = struct.pack("<HH", tag, permission)
-        out.append(short if tag in _SHORT_TAGS else short + struct.pack("<I", identity))
+        if tag in _LONG_TAGS:
+            out.append(short + struct.pack("<I", identity))
+        elif tag in _SHORT_TAGS and identity == _NOBODY:
+            out.append(short)
+        else:
+            raise MalformedAttributes(f"a POSIX ACL with an odd entry of tag {tag:#x}")
     return b"".join(out)
 
 
@@ -57,7 +65,7 @@ def acl_from_ext2(value: bytes) -> bytes:
     while position + 4 <= len(value):
         tag, permission = struct.unpack_from("<HH", value, position)
         position += 4
-        identity = 0xFFFFFFFF
+        identity = _NOBODY
         if tag in _LONG_TAGS:
             if position + 4 > len(value):
                 raise MalformedAttributes("a POSIX ACL ends within an entry")
@@ -66,6 +74,8 @@ def acl_from_ext2(value: bytes) -> bytes:
         elif tag not in _SHORT_TAGS:
             raise MalformedAttributes(f"a POSIX ACL with the unknown tag {tag:#x}")
         out.append(struct.pack("<HHI", tag, permission, identity))
+    if position != len(value):
+        raise MalformedAttributes("a POSIX ACL ends within an entry")
     return b"".join(out)
 
 
@@ -155,6 +165,7 @@ def decode(record: bytes, order: str = "<") -> dict[bytes, bytes]:
 def _from_entry(index: int, short: bytes, value: bytes) -> tuple[bytes, bytes]:
     if index in _ACLS:
         return _ACLS[index], acl_from_ext2(value)
-    if index not in _PREFIXES:
+    prefix = _PREFIXES.get(index) or _SYSTEM.get(index)
+    if prefix is None:
         raise MalformedAttributes(f"unknown attribute index {index}")
-    return _PREFIXES[index] + short, value
+    return prefix + short, value

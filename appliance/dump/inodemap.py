@@ -28,8 +28,9 @@ class InodeMap:
 
     def to_bytes(self, highest: int | None = None) -> bytes:
         """Give the map padded to 1 KiB, wide enough for inode `highest`; at least 1 KiB."""
-        size = max(len(self._bits), (max(highest or 1, 1) + 7) // 8)
-        return bytes(self._bits).ljust(-(-size // BLOCK) * BLOCK, b"\0")
+        bits = bytes(self._bits.rstrip(b"\0"))
+        size = max(len(bits), (max(highest or 1, 1) + 7) // 8)
+        return bits.ljust(-(-size // BLOCK) * BLOCK, b"\0")
 
     def add(self, inode: int) -> None:
         """Put an inode in; raises ValueError below 1."""

@@ -3,13 +3,15 @@
     "SPTL" | u16 version | u16 0 | u32 body length | u32 crc32c of the body | body
     body: items of  u16 tag | u16 flags | u32 length | value | padding to 4
 
-They follow an inode's data as INODE records flagged EXTENDED_ATTRIBUTES with
-Extent.PRIVATE, which restore(8) skips with a line; phase V's ACL file has the same form.
+They follow the data of an inode that is no directory, as INODE records flagged
+EXTENDED_ATTRIBUTES with Extent.PRIVATE, which restore(8) skips with a line. Chains of them are
+the data of two unnamed files: the directory file, with what belongs to directories (behind
+which restore(8) cannot skip a record that it does not know), and the ACL file of phase V.
 Flag 1 on an item says that a reader which does not know the tag loses data by skipping it.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,12 +29,14 @@ class Tag(IntEnum):
     | tag     | value                                                          |
     |---------|----------------------------------------------------------------|
     | XATTR   | u16 name length, name, value                                   |
-    | DUMP    | JSON about the dump, on the root's inode only                  |
+    | DUMP    | JSON about the dump; first in the directory file               |
+    | INODE   | u32 tape inode that the items after it belong to               |
     | ACL     | u32 count, count x u32 tape inode, the value of security.NTACL |
     """
 
     XATTR = 1
     DUMP = 2
+    INODE = 3
     ACL = 16
 
 
@@ -63,28 +67,50 @@ def encode(items: Iterable[Item]) -> bytes:
     return _HEAD.pack(MAGIC, VERSION, 0, len(body), crc32c(body)) + body
 
 
-def decode(payload: bytes) -> list[Item]:
-    """Read a payload, which may be followed by padding.
+def encoded_size(values: Iterable[int]) -> int:
+    """Give the bytes of a record with one item for each of `values`, lengths in bytes."""
+    return _HEAD.size + sum(_ITEM.size + _pad(value) for value in values)
 
-    Raises MalformedPrivate when it is torn, fails its checksum or has a later version.
+
+def decode(payload: bytes) -> list[Item]:
+    """Read a private record's payload, whatever its tags; what follows it is not looked at.
+
+    Raises MalformedPrivate when it is torn, of a later version, or damaged.
     """
-    if len(payload) < _HEAD.size:
-        raise MalformedPrivate(f"{len(payload)} bytes are no private record")
-    magic, version, _, length, total = _HEAD.unpack_from(payload)
-    body = payload[_HEAD.size : _HEAD.size + length]
+    return _decode(payload, 0)[0]
+
+
+def decode_chain(payload: bytes) -> Iterator[Item]:
+    """Yield the items of private records that stand one after the other to the end of `payload`.
+
+    Raises MalformedPrivate as `decode` does.
+    """
+    position = 0
+    while position < len(payload):
+        items, position = _decode(payload, position)
+        yield from items
+
+
+def _decode(payload: bytes, start: int) -> tuple[list[Item], int]:
+    if len(payload) < start + _HEAD.size:
+        raise MalformedPrivate(f"{len(payload) - start} bytes are no private record")
+    magic, version, _, length, total = _HEAD.unpack_from(payload, start)
+    body = payload[start + _HEAD.size : start + _HEAD.size + length]
     if magic != MAGIC or version != VERSION:
         raise MalformedPrivate(f"unknown private record {magic!r} version {version}")
     if len(body) != length or crc32c(body) != total:
         raise MalformedPrivate("the private record's checksum is wrong")
     items, position = [], 0
-    while position + _ITEM.size <= length:
+    while position < length:
+        if position + _ITEM.size > length:
+            raise MalformedPrivate("the private record ends within an item")
         tag, flags, size = _ITEM.unpack_from(body, position)
         position += _ITEM.size
         if position + size > length:
             raise MalformedPrivate(f"item with tag {tag} reaches beyond the record")
         items.append(Item(tag, body[position : position + size], bool(flags & 1)))
         position += _pad(size)
-    return items
+    return items, start + _HEAD.size + length
 
 
 def encode_xattr(name: bytes, value: bytes) -> Item:
@@ -100,6 +126,18 @@ def decode_xattr(value: bytes) -> tuple[bytes, bytes]:
     if len(value) < 2 + size:
         raise MalformedPrivate("an attribute item shorter than its name")
     return value[2 : 2 + size], value[2 + size :]
+
+
+def encode_inode(inode: int) -> Item:
+    """Give the item that says which (tape) inode the items after it belong to."""
+    return Item(Tag.INODE, struct.pack("<I", inode), required=True)
+
+
+def decode_inode(value: bytes) -> int:
+    """Read an INODE item's value; raises MalformedPrivate."""
+    if len(value) != 4:
+        raise MalformedPrivate("an inode item of another length than 4")
+    return int.from_bytes(value, "little")
 
 
 def encode_acl(inodes: Iterable[int], descriptor: bytes) -> Item:

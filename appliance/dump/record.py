@@ -56,10 +56,15 @@ class Extent(IntEnum):
 
 
 class Part(IntFlag):
-    """Extension flags: unnamed inodes that carry the stream's own data."""
+    """Extension flags: unnamed inodes that carry the stream's own data, and LUNs.
+
+    LUN is on the regular file itself, so that a reader can restrict it before its data comes.
+    """
 
     ACL_FILE = 0x1
     OFFSET_MAP = 0x2
+    LUN = 0x4
+    DIRECTORIES = 0x8
 
 
 class MalformedRecord(ValueError):
@@ -175,6 +180,11 @@ LAYOUT = (
 EXTENSION_MAGIC = b"SNPR"
 EXTENSION_VERSION = 1
 UNKNOWN_TIME = -(1 << 63)
+# Operators of enumerations cost more than all the rest of a header; so decoding does without.
+_TYPES = {int(kind): kind for kind in RecordType}
+_WITHOUT_ADDRESSES = frozenset({RecordType.CLRI, RecordType.BITS, RecordType.END})
+_NEW_INODE_FORMAT = int(Flag.NEW_INODE_FORMAT)
+_PLAIN = b"\0\1"
 _PREFIX = "4sHHQ"
 _INODE_EXTENSION = "qqqqQ"
 _ORIGIN_EXTENSION = "16s16sqqQQQQI"
@@ -190,7 +200,13 @@ def _format(table: tuple[tuple[int, str, str], ...]) -> str:
 
 _NAMES = tuple(name for _, _, name in LAYOUT)
 _STRUCTS = {order: struct.Struct(order + _format(LAYOUT)) for order in "<>"}
-_WORDS = {order: struct.Struct(order + "256I") for order in "<>"}
+_EVEN_WORDS = int.from_bytes((b"\xff" * 4 + bytes(4)) * (BLOCK // 8), "little")
+_LITTLE_MAGIC, _BIG_MAGIC = struct.pack("<I", MAGIC), struct.pack(">I", MAGIC)
+_FOREIGN = {
+    OLD_MAGIC: "a dump from before 4.2BSD",
+    60013: "a Solaris dump with larger tape blocks",
+    0x19540119: "a UFS2 dump",
+}
 
 
 def present_blocks(addresses: bytes) -> int:
@@ -199,9 +215,14 @@ def present_blocks(addresses: bytes) -> int:
 
 
 def checksum(block: bytes, order: str = "<") -> int:
-    """Sum the 256 words of a header; a sound one gives `CHECKSUM`."""
-    words: tuple[int, ...] = _WORDS[order].unpack(block)
-    return sum(words) & 0xFFFFFFFF
+    """Sum the 256 words of a header; a sound one gives `CHECKSUM`.
+
+    The words are added pairwise into lanes of 64 bits; the remainder by 2**64 - 1 is the sum
+    of the lanes, which cannot reach that. About three times as fast as adding 256 integers.
+    """
+    number = int.from_bytes(block, "little" if order == "<" else "big")
+    lanes = (number & _EVEN_WORDS) + (number >> 32 & _EVEN_WORDS)
+    return lanes % 0xFFFFFFFFFFFFFFFF & 0xFFFFFFFF
 
 
 def encode_device(device: int) -> int:
@@ -219,6 +240,13 @@ def decode_device(value: int) -> int:
 def _time_words(ns: int) -> tuple[int, int]:
     seconds, rest = divmod(ns, 1_000_000_000)
     return seconds & 0xFFFFFFFF, rest // 1000
+
+
+def _size(header: Header) -> int:
+    """Give di_size; restore(8) wants the size of a map there too."""
+    if header.type in (RecordType.CLRI, RecordType.BITS):
+        return header.count * BLOCK
+    return header.inode.size if header.inode else 0
 
 
 def _encode_extension(header: Header) -> bytes:
@@ -262,10 +290,10 @@ def encode(header: Header) -> bytes:
             MAGIC,
             0,
             inode.mode,
-            inode.links & 0xFFFF,
+            min(inode.links, 0xFFFF),
             inode.uid & 0xFFFF,
             inode.gid & 0xFFFF,
-            inode.size,
+            _size(header),
             *stamps,
             encode_device(inode.device),
             inode.flags,
@@ -292,9 +320,14 @@ def encode(header: Header) -> bytes:
 
 
 def _byte_order(block: bytes) -> Literal["<", ">"]:
+    if block[24:28] == _LITTLE_MAGIC:
+        return "<"
+    if block[24:28] == _BIG_MAGIC:
+        return ">"
     for order in ("<", ">"):
-        if struct.unpack_from(order + "i", block, 24)[0] in (MAGIC, OLD_MAGIC):
-            return "<" if order == "<" else ">"
+        foreign = _FOREIGN.get(struct.unpack_from(order + "I", block, 24)[0])
+        if foreign is not None:
+            raise MalformedRecord(f"{foreign}, which is not read")
     raise MalformedRecord("no dump header: its magic number is not there")
 
 
@@ -311,7 +344,7 @@ def _decode_times(raw: dict[str, int]) -> Times:
 
 
 def _decode_inode(raw: dict[str, int], spare: bytes, own: bool) -> Inode:
-    new = bool(raw["flags"] & Flag.NEW_INODE_FORMAT)
+    new = bool(raw["flags"] & _NEW_INODE_FORMAT)
     times, source = _decode_times(raw), 0
     if own:
         a, m, c, created, source = struct.unpack_from("<" + _INODE_EXTENSION, spare, 16)
@@ -329,6 +362,8 @@ def _unpack_addresses(packed: bytes, count: int) -> bytes:
 
     A byte 0nnnnnnd stands for n + 1 blocks; 1nnnnnnd followed by N for N * 64 + n + 65.
     """
+    if not packed[:count].strip(_PLAIN):
+        return packed[:count]
     out, i = bytearray(), 0
     while i < count:
         byte = packed[i]
@@ -342,7 +377,7 @@ def _unpack_addresses(packed: bytes, count: int) -> bytes:
 
 
 def _decode_addresses(kind: RecordType, raw: dict[str, int], addr: bytes) -> bytes:
-    if kind in (RecordType.CLRI, RecordType.BITS, RecordType.END):
+    if kind in _WITHOUT_ADDRESSES:
         return b""
     count = raw["count"]
     if not 0 <= count <= MAX_SEGMENT:
@@ -361,8 +396,18 @@ def _decode_origin(spare: bytes, own: bool, inode: Inode | None) -> Origin | Non
 
 
 def _has_inode(kind: RecordType, raw: dict[str, int]) -> bool:
-    continuing = kind is RecordType.TAPE and raw["mode"] != 0
-    return kind in (RecordType.INODE, RecordType.ADDR) or continuing
+    if kind is RecordType.TAPE or kind is RecordType.ADDR:  # ADDR may continue a map
+        return raw["mode"] != 0
+    return kind is RecordType.INODE
+
+
+def _has_extension(spare: bytes, order: str) -> bool:
+    if order != "<" or spare[:4] != EXTENSION_MAGIC:
+        return False
+    (version,) = struct.unpack_from("<H", spare, 4)
+    if version != EXTENSION_VERSION:
+        raise MalformedRecord(f"written by a later release: header extension version {version}")
+    return True
 
 
 def decode(block: bytes) -> Header:
@@ -376,12 +421,11 @@ def decode(block: bytes) -> Header:
     if checksum(block, order) != CHECKSUM:
         raise MalformedRecord("the header's checksum is wrong")
     raw = dict(zip(_NAMES, _STRUCTS[order].unpack(block), strict=True))
-    try:
-        kind = RecordType(raw["type"])
-    except ValueError:
-        raise MalformedRecord(f"unknown record type {raw['type']}") from None
+    kind = _TYPES.get(raw["type"])
+    if kind is None:
+        raise MalformedRecord(f"unknown record type {raw['type']}")
     spare = raw["spare"]
-    own = order == "<" and spare[:4] == EXTENSION_MAGIC
+    own = _has_extension(spare, order)
     part, tapea = struct.unpack_from("<HQ", spare, 6) if own else (0, raw["tapea"])
     inode = _decode_inode(raw, spare, own) if _has_inode(kind, raw) else None
     return Header(

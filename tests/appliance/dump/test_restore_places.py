@@ -1,0 +1,157 @@
+"""Restores from cartridges and pipes, in this process and in a worker of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.dump.request import DrivePlace, FdPlace
+from appliance.errors import StreamError
+from fuse.aggregate import Aggregate
+from fuse.volume import Volume
+from tape.changer import Changer
+from tape.drive import Drive
+from tape.opening import open_transport
+from tape.virtual.library import VirtualLibrary
+from tests.appliance.dump.dumplab import dump
+from tests.appliance.dump.restorelab import (
+    Told,
+    change,
+    differences,
+    fill,
+    look,
+    request,
+    restore,
+    threads,
+)
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def source(aggregate: Aggregate) -> Iterator[Volume]:
+    yield aggregate.create_volume("source")
+    aggregate.delete_volume("source")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> dict[str, Any]:
+    """Give the description of a virtual drive with a cartridge in it."""
+    library = VirtualLibrary.create(
+        tmp_path / "lib", drives=1, slots=2, cartridges=["SR0001L8"], durable=False
+    )
+    with Changer(library.changer_transport()) as changer:
+        inventory = changer.inventory()
+        cartridge = inventory.find("SR0001L8")
+        assert cartridge is not None
+        changer.move(cartridge.address, inventory.drives[0].address)
+    return {"kind": "virtual", "library": str(tmp_path / "lib"), "drive": 0}
+
+
+def _rewind(spec: dict[str, Any]) -> None:
+    with Drive(open_transport(spec)) as drive:
+        drive.clear_attentions()
+        drive.rewind()
+
+
+@pytest.mark.parametrize("factor", [4, 63, 256])
+def test_two_levels_on_one_cartridge(
+    factor: int, source: Volume, volume: Volume, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    place = DrivePlace("nrst0a", spec, "none")
+    fill(source.path)
+    dump(source, place, blocking_factor=factor)
+    change(source.path)
+    dump(source, place, blocking_factor=factor, level=1)
+    _rewind(spec)
+
+    restore(volume, tmp_path, source=place)
+    restore(volume, tmp_path, source=place, incremental=True)
+
+    assert differences(look(source.path), look(volume.path)) == []
+    with pytest.raises(StreamError, match="it is empty"):  # behind the last
+        restore(volume, tmp_path, source=place)
+    _rewind(spec)
+    told = Told()
+    restore(None, tmp_path, told, source=DrivePlace("urst0a", spec, "unload"), list=True)
+    assert any(event.get("name") == "big" for event in told.events)
+    assert threads() == []
+
+
+def test_from_a_pipe(source: Volume, volume: Volume, tmp_path: Path) -> None:
+    fill(source.path)
+    dump(source, tmp_path / "tape")
+    reader, writer = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(writer, "wb") as file:
+            file.write((tmp_path / "tape").read_bytes())
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    restore(volume, tmp_path, source=FdPlace(reader, "-"))
+    thread.join()
+    assert differences(look(source.path), look(volume.path)) == []
+    assert threads() == []
+
+
+def _ask(volume: Volume, tape: Path, **more: Any) -> list[dict[str, Any]]:
+    """Give a worker the request that control writes; give its events."""
+    made = request(volume, tape)
+    document = {
+        "kind": "restore", "version": 1, "session": 12, "owner": "session:12", "root": "/nowhere",
+        "aggregate": str(made.aggregate), "volume": volume.name, "subvolume": str(volume.path),
+        "subvolid": volume.subvolid, "channel": None, "path": made.path, "relative": "",
+        "source_path": made.path, "files": [], "list": False, "incremental": False, "rename": [],
+        "force": False, "acls": True, "blocking_factor": None, "entries_fd": None,
+        "source": {"kind": "file", "path": str(tape)},
+    } | more  # fmt: skip
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "appliance.dump.worker"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps(document) + "\n")
+    worker.stdin.flush()
+    events = [json.loads(line) for line in worker.stdout]
+    worker.stdin.close()
+    worker.stdout.close()
+    assert worker.wait(20) == (0 if events[-1]["event"] == "result" else 1)
+    return events
+
+
+def test_a_worker_restores(source: Volume, volume: Volume, tmp_path: Path) -> None:
+    fill(source.path)
+    dump(source, tmp_path / "tape")
+    events = _ask(volume, tmp_path / "tape", files=["d1", "\udcff\udcfe undecodable"])
+    assert events[-1]["event"] == "result"
+    assert events[-1]["damaged"] == 0
+    assert differences(look(source.path / "d1"), look(volume.path / "d1")) == []
+    assert (volume.path / os.fsdecode(b"\xff\xfe undecodable")).exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"files": ["missing"]}, "usage"),
+        ({"rename": [["a"]]}, "usage"),
+        ({"source": {"kind": "file", "path": "/nowhere/at/all"}}, "usage"),
+        ({"incremental": True}, "refused"),
+        ({"volume": "nosuch"}, "storage.not_found"),
+    ],
+)
+def test_a_worker_says_what_is_wrong(
+    more: dict[str, Any], code: str, source: Volume, volume: Volume, tmp_path: Path
+) -> None:
+    (source.path / "file").touch()
+    dump(source, tmp_path / "tape")
+    last = _ask(volume, tmp_path / "tape", **more)[-1]
+    assert (last["event"], last["code"]) == ("error", code)
+    assert os.listdir(volume.path) == []
