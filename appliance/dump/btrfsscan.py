@@ -114,16 +114,19 @@ def _add_entry(draft: _Draft, buffer: bytearray, item: Item) -> None:
 
 def _add_extent(draft: _Draft, buffer: bytearray, item: Item) -> None:
     start = item.start
-    _, _, compression, _, _, kind = EXTENT.unpack_from(buffer, start)
+    _, size, compression, _, _, kind = EXTENT.unpack_from(buffer, start)
     if kind == ExtentType.INLINE:
         if compression:
-            draft.extents.append((0, draft.fields[2]))
+            draft.extents.append((0, size))
         else:
             draft.data = bytes(buffer[start + EXTENT.size : start + item.size])
         return
     place, _, _, length = EXTENT_PLACE.unpack_from(buffer, start + EXTENT.size)
     if kind == ExtentType.PREALLOCATED or not place:
         return
+    if draft.data is not None:  # inline data was only the beginning
+        draft.extents.append((0, len(draft.data)))
+        draft.data = None
     extents, end = draft.extents, item.offset + length
     if extents and extents[-1][1] == item.offset:
         extents[-1] = (extents[-1][0], end)

@@ -66,9 +66,6 @@ class NameIndex:
             yield self._keys[index] & 0xFFFFFFFF, self._places[index]
             index += 1
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
 
 class Catalog:
     """The directories of a tape as a tree that has been checked.
@@ -182,11 +179,6 @@ class Catalog:
     def root(self) -> Directory:
         """The root of the dump."""
         return self.directories[ROOT_INODE]
-
-    @property
-    def names(self) -> int:
-        """Names in all directories."""
-        return len(self._index)
 
     def nameless(self) -> list[Directory]:
         """Give the directories other than the root that no directory on tape names."""

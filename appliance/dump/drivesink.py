@@ -1,6 +1,6 @@
 """A dump on a cartridge: every record one tape block, a filemark behind the last."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from appliance.dump.request import DrivePlace
@@ -72,7 +72,7 @@ class DriveSink(BackgroundSink):
             self.name, f"the cartridge is full after {size} MiB of this dump; load an emptier one"
         )
 
-    def _complete(self) -> None:
+    def _complete(self, check: Callable[[], None]) -> None:
         try:
             self._drive.write_filemarks(1)
         except EndOfMedium as error:
@@ -80,7 +80,7 @@ class DriveSink(BackgroundSink):
         self._marked = True
         if self._verify:
             self._drive.locate(self._beginning)
-            self._compare(self._blocks())
+            self._compare(self._blocks(), check)
         self._drive.finish(self._on_close)
 
     def _blocks(self) -> Iterator[memoryview]:

@@ -78,16 +78,21 @@ class DumpDates:
     def base(self, path: bytes, level: int) -> DumpDate | None:
         """Give the most recent dump of `path` of a lower level, None when there is none.
 
-        Dumps in another format than the present one are no base.
+        The most recent is the one of the latest snapshot, by its generation: a clock can be set
+        back. Dumps in another format than the present one are no base.
         """
         entries = self.entries(path)
         lower = [entry for entry in entries if entry.level < level and entry.format == FORMAT]
-        return max(lower, key=lambda e: (e.snapshot_ns, e.recorded, e.level), default=None)
+        return max(lower, key=lambda e: (e.generation, e.recorded, e.level), default=None)
 
     def load(self, entry: DumpDate) -> Base:
         """Give the maps of an entry that `base` gave."""
-        query = "SELECT used, missing FROM dumpdates WHERE volume = ? AND path = ? AND level = ?"
-        for used, missing in self._database.rows(query, (self._volume, entry.path, entry.level)):
+        query = (
+            "SELECT used, missing FROM dumpdates "
+            "WHERE volume = ? AND path = ? AND level = ? AND dump_uuid = ?"
+        )
+        values = (self._volume, entry.path, entry.level, entry.dump_uuid)
+        for used, missing in self._database.rows(query, values):
             assert isinstance(used, bytes)
             assert isinstance(missing, bytes)
             inodes = zlib.decompress(missing)
@@ -96,7 +101,7 @@ class DumpDates:
                 frozenset(struct.unpack(f"<{len(inodes) // 4}I", inodes)),
                 entry.generation,
             )
-        return Base(InodeMap(), frozenset(), 0)  # forgotten since: everything is dumped
+        return Base(InodeMap(), frozenset(), 0)  # gone since: everything is dumped
 
     def record(self, entry: DumpDate, used: InodeMap, missing: set[int]) -> None:
         """Put an entry in place of the one of the same path and level."""

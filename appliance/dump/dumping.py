@@ -136,7 +136,7 @@ class _Dump:
             self._write(found, emitter, writer, prefetcher)
         finally:
             prefetcher.close()
-        sink.finish()
+        sink.finish(progress.check)
         self._conclude(found, writer, emitter, snapshot)
         return self._result(found, writer, emitter, snapshot)
 
@@ -262,6 +262,11 @@ class _Dump:
         if writer.long_names:
             progress.warn(
                 f"{writer.long_names} name(s) of 255 bytes: restore(8) cannot restore them"
+            )
+        if emitter.far_times:
+            progress.warn(
+                f"{emitter.far_times} inode(s) have a time before 1677 or after 2262: "
+                "the nearest that the stream can say stands for it"
             )
         if writer.dropped_acls:
             progress.warn(f"{writer.dropped_acls} access control list(s) are left out as asked")

@@ -67,6 +67,11 @@ class Emitter:
         self._used = 0
         self.tapea = 0
 
+    @property
+    def far_times(self) -> int:
+        """Inodes so far with a time that the stream cannot say."""
+        return len(self._packer.far_times)
+
     def _hand_over(self) -> None:
         self._moved(self.tapea * BLOCK)
         self._sink.submit(self._buffer, self._used)
@@ -171,7 +176,8 @@ class Emitter:
             place = self._buffer[self._used : self._used + part]
             got = _read(fd, place, start)
             if got != part:
-                reason = _salvage(fd, place, start)
+                why = _salvage(fd, place, start)
+                reason = reason or why
             self._advance(part)
             start += part
             size -= part

@@ -64,6 +64,10 @@ class _Opened:
     others: list[Spot]
 
 
+def _nowhere() -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "it is gone here, and the tape tells no place for it")
+
+
 class FileRestorer:
     """Restores one inode after the other as they come from the tape.
 
@@ -227,7 +231,7 @@ class FileRestorer:
             to_be_lun = to_be_lun and spots[0].place.holds_luns
         known, others = self._known_object(item), spots
         if known is None and not spots:
-            raise self._catalog.error(f"inode {item.number} has no name")
+            raise _nowhere()
         if known is None:
             others = spots[1:]
             fd = self._create(spots[0])
@@ -370,7 +374,7 @@ class FileRestorer:
                 return self._dress(fd, item.inode, xattrs, path), spots
             os.close(fd)
         if not spots:
-            raise self._catalog.error(f"inode {item.number} has no name")
+            raise _nowhere()
         spot = spots[0]
         if not self._clear(spot, self._tree.lookup(spot.place.inode, spot.name)):
             return None

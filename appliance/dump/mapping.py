@@ -6,11 +6,13 @@ a walk from the root of the dump over the directories' entries finds what is par
 What a level n dump leaves out on purpose (an excluded name, an object under restriction) stays
 in the map of used inodes and in its directory if the base had it, so that replaying the level
 deletes nothing; such an inode is *missing* and goes on tape with the next level that can.
+So is a directory with an excluded name of an inode that is dumped under another one: only the
+directory can bring that name back.
 """
 
 import stat
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,7 +25,7 @@ from appliance.dump.scan import Numbering, Scan, ScannedInode, Want
 from appliance.errors import UsageError
 
 _DIRECTORY, _CHANGED, _WITHHELD = 1, 2, 4
-_REACHED, _HELD, _ON_TAPE, _LINKED = 1, 2, 4, 8
+_REACHED, _HELD, _ON_TAPE, _LINKED, _PARTIAL = 1, 2, 4, 8, 16
 _STEP = 1 << 10
 
 
@@ -93,6 +95,10 @@ class _Tree:
             return index
         return -1
 
+    def directory(self, position: int) -> int:
+        """Give the index of the directory with the entry at `position` of `children`."""
+        return bisect_right(self.starts, position) - 1
+
     def entries(self, index: int) -> range:
         """Give the positions of a directory's entries in `children`."""
         return range(self.starts[index], self.starts[index + 1])
@@ -147,6 +153,7 @@ class Mapper:
         if self._base is not None:
             self._hold_excluded(later, self._base)
         self._choose()
+        self._note_partial(later)
         if self._base is not None:
             self._connect(root)
         self._collect(root)
@@ -252,6 +259,14 @@ class Mapper:
             ):
                 tree.state[index] = _REACHED | _ON_TAPE
 
+    def _note_partial(self, positions: list[int]) -> None:
+        """Mark the directories whose excluded entries lead to what is dumped all the same."""
+        tree = self._tree
+        for position in positions:
+            index = tree.index(tree.children[position])
+            if index >= 0 and tree.state[index] & _REACHED:
+                tree.state[tree.directory(position)] |= _PARTIAL
+
     def _connect(self, root: int) -> None:
         """Put the directories on tape that lead from the root to what is there."""
         tree = self._tree
@@ -286,7 +301,7 @@ class Mapper:
             number = tree.numbers[index]
             tape = found.numbering.tape(number)
             found.used.add(tape)
-            if state & _HELD:
+            if state & (_HELD | _PARTIAL):
                 found.missing.add(tape)
             if state & _ON_TAPE:
                 found.on_tape.add(tape)

@@ -30,6 +30,7 @@ _EXTENSION = struct.Struct("<4sHHQqqqqQ64x")  # bytes 904 to 1024
 _CONSTANT = slice(676, 904)
 _LOW_LANES = int.from_bytes((b"\xff" * 4 + bytes(4)) * 32, "little")
 _LANE = (1 << 64) - 1
+_LATEST = (1 << 63) - 1
 
 FULL = tuple((b"\1" * n).ljust(MAX_SEGMENT, b"\0") for n in range(MAX_SEGMENT + 1))
 """Address maps of n blocks without a hole, by n."""
@@ -52,10 +53,15 @@ _FULL_SUMS = {addresses: _sum_addresses(addresses) for addresses in FULL}
 
 
 class HeaderPacker:
-    """Packs INODE and ADDR headers of one dump; `template` tells dates, level, names and so on."""
+    """Packs INODE and ADDR headers of one dump; `template` tells dates, level, names and so on.
+
+    `far_times` are the tape inodes with a time that 64 bits of ns cannot say, before 1677 or
+    after 2262: they get the nearest that can be said.
+    """
 
     def __init__(self, template: Header) -> None:
         self._template = template
+        self.far_times: set[int] = set()
         self._constants = {
             extent: self._constant(extent)
             for extent in (Extent.REGULAR, Extent.XATTR, Extent.PRIVATE)
@@ -108,10 +114,14 @@ class HeaderPacker:
             inode.flags, inode.blocks & 0xFFFFFFFF, inode.generation & 0xFFFFFFFF, uid, gid, count,
         )  # fmt: skip
         head = _HEAD.pack(kind, t.date, *values)
-        extension = _EXTENSION.pack(
-            EXTENSION_MAGIC, EXTENSION_VERSION, part, tapea, accessed, modified, changed,
-            _known(inode.created if created is None else created), inode.number,
-        )  # fmt: skip
+        born = inode.created if created is None else created
+        times = (accessed, modified, changed, born or UNKNOWN_TIME)
+        fixed = (EXTENSION_MAGIC, EXTENSION_VERSION, part, tapea)
+        try:
+            extension = _EXTENSION.pack(*fixed, *times, inode.number)
+        except struct.error:
+            self.far_times.add(number)
+            extension = _EXTENSION.pack(*fixed, *map(_nearest, times), inode.number)
         constant, total = self._constants[extent]
         map_sum = _FULL_SUMS.get(addresses)
         total += _sum_addresses(addresses) if map_sum is None else map_sum
@@ -122,5 +132,7 @@ class HeaderPacker:
         )
 
 
-def _known(created: int) -> int:
-    return created or UNKNOWN_TIME
+def _nearest(time: int) -> int:
+    if time == UNKNOWN_TIME:
+        return time
+    return max(min(time, _LATEST), -_LATEST)

@@ -104,6 +104,8 @@ class _Restore:
         selection = Selection(self._catalog, self._request.files, self._request.renames)
         if self._request.list:
             return self._list(selection, files)
+        if selection.skips_reserved():
+            self._log("The symbol table of an earlier restore is on the tape; it is not restored")
         assert self._request.aggregate is not None
         with Aggregate.open(self._request.aggregate) as aggregate:
             volume = aggregate.volume(self._request.volume)
@@ -223,7 +225,12 @@ class _Restore:
         if names and stat.S_ISDIR(item.inode.mode):
             raise self._reader.error(f"directory {number} comes after files")
         self._seen.add(number)
-        if not target.restore(item, names) and not names:
+        if target.restore(item, names) or names:
+            return
+        if self._request.incremental and number in self._reader.summary.dumped:
+            text = f"inode {number} is gone here, and the tape tells no place for it"
+            target.files.lose("no place", text)
+        else:
             self._warnings.add("unnamed", f"inode {number} has no name on the tape, skipped")
 
     def _report_missing(self, target: Destination) -> None:

@@ -111,6 +111,6 @@ class Selection:
             return False
         return self.whole(name.parent) or name in self._single
 
-    def skipped_reserved(self) -> bool:
+    def skips_reserved(self) -> bool:
         """Whether the tape has names at its root that are not restored."""
         return any(e.name in RESERVED for e in self._catalog.entries(ROOT_INODE))

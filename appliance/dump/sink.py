@@ -62,12 +62,15 @@ class RecordSink(Protocol):
         """Have the first `used` bytes written, a multiple of the record."""
         ...
 
-    def finish(self) -> None:
-        """Wait until all is written and safe, and close; the target is complete then."""
+    def finish(self, check: Callable[[], None] = ...) -> None:
+        """Wait until all is written and safe, and close; the target is complete then.
+
+        `check` is called meanwhile, and may raise.
+        """
         ...
 
     def abandon(self) -> None:
-        """Close, leaving nothing that looks like a whole dump."""
+        """Close, leaving nothing that looks like a whole dump; a finished target stays."""
         ...
 
 
@@ -91,6 +94,7 @@ class BackgroundSink(ABC):
         self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._given_up = threading.Event()
+        self._finished = False
         size = max(BUFFER_SIZE // self.record_size, 1) * self.record_size
         for _ in range(BUFFERS):
             self._free.put(memoryview(bytearray(size)))
@@ -133,24 +137,33 @@ class BackgroundSink(ABC):
         self._check()
         self._full.put((buffer, used))
 
-    def finish(self) -> None:
-        """Wait until all is written and safe, and close; the target is complete then."""
+    def finish(self, check: Callable[[], None] = lambda: None) -> None:
+        """Wait until all is written and safe, and close; the target is complete then.
+
+        `check` is called meanwhile, and may raise.
+        """
         self._full.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_TICK)
+            check()
         self._check()
-        self._complete()
+        self._complete(check)
+        self._finished = True
 
     def abandon(self) -> None:
-        """Close, leaving nothing that looks like a whole dump."""
+        """Close, leaving nothing that looks like a whole dump; a finished target stays."""
+        if self._finished:
+            return
         self._given_up.set()
         self._full.put(None)
         self._thread.join(_PATIENCE)  # a reader may have stopped reading: do not wait for ever
         self._discard()
 
-    def _compare(self, pieces: Iterable[Buffer]) -> None:
+    def _compare(self, pieces: Iterable[Buffer], check: Callable[[], None]) -> None:
         """Compare what was read back. Raises TargetFailed."""
         total, size = 0, 0
         for piece in pieces:
+            check()
             total = crc32c(piece, total)
             size += memoryview(piece).nbytes
         if (total, size) != (self._sum, self.written):
@@ -161,8 +174,8 @@ class BackgroundSink(ABC):
         """Write whole records and add to `written`; called in the thread."""
 
     @abstractmethod
-    def _complete(self) -> None:
-        """Make what is written permanent, and close."""
+    def _complete(self, check: Callable[[], None]) -> None:
+        """Make what is written permanent, and close; `check` as in `finish`."""
 
     @abstractmethod
     def _discard(self) -> None:
@@ -194,12 +207,24 @@ class FdSink(BackgroundSink):
             self.written += done
             data = data[done:]
 
-    def _complete(self) -> None:
-        os.close(self._fd)
+    def _complete(self, check: Callable[[], None]) -> None:
+        check()
+        try:
+            if not self._poll:
+                os.fsync(self._fd)
+            self._close()
+        except OSError as error:
+            raise TargetFailed(self.name, _reason(error)) from error
+
+    def _close(self) -> None:
+        """Close the descriptor once: close(2) lets go of it even when it fails."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _discard(self) -> None:
         if not self._thread.is_alive():
-            os.close(self._fd)
+            self._close()
 
 
 class FileSink(FdSink):
@@ -210,10 +235,10 @@ class FileSink(FdSink):
 
     def __init__(self, path: Path, blocking_factor: int, verify: bool = False) -> None:
         self._path = path
-        self._partial: Path | None = path.with_name(path.name + ".partial")
+        self._partial: Path | None = None
         try:
-            if not _is_replaceable(path):
-                self._partial = None
+            if _is_replaceable(path):
+                self._partial = path.with_name(path.name + ".partial")
             fd = _open_partial(self._partial) if self._partial else _open_special(path)
         except OSError as error:
             raise TargetFailed(str(path), _reason(error)) from error
@@ -222,25 +247,26 @@ class FileSink(FdSink):
                 raise UsageError(str(path), "it cannot be read back; dump without verification")
             super().__init__(fd, str(path), blocking_factor, verify)
         except BaseException:
-            os.close(fd)
             self._remove_partial()
+            os.close(fd)
             raise
 
     def _remove_partial(self) -> None:
         if self._partial:
             self._partial.unlink(missing_ok=True)
 
-    def _complete(self) -> None:
+    def _complete(self, check: Callable[[], None]) -> None:
         try:
             if self._partial:
                 os.fsync(self._fd)
                 if self._verify:
-                    self._compare(_pieces(self._fd))
+                    self._compare(_pieces(self._fd), check)
                 self._partial.replace(self._path)
+                self._partial = None  # from here on that name is another dump's
                 _sync_directory(self._path.parent)
+            self._close()
         except OSError as error:
             raise TargetFailed(self.name, _reason(error)) from error
-        super()._complete()
 
     def _discard(self) -> None:
         self._remove_partial()
@@ -266,17 +292,27 @@ def _open_special(path: Path) -> int:
 
 def _open_partial(path: Path) -> int:
     """Open and lock the file that becomes the dump; a torn one of an earlier run is reused."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, path):
+                os.ftruncate(fd, 0)
+                return fd
+        except BlockingIOError as error:
+            os.close(fd)
+            raise Refused(str(path), "another dump is writing it") from error
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its writer finished in between: it is a whole dump by now
+
+
+def _is_at(fd: int, path: Path) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise Refused(str(path), "another dump is writing it") from error
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _pieces(fd: int) -> Iterator[bytes]:

@@ -2,10 +2,9 @@
 
     TAPE  CLRI+map  BITS+map  { INODE data {ADDR data} {extension records} }*  END
 
-`DumpReader` reads tapes of any BSD-style dump in either byte order, and volumes that follow
-each other. It hands out one `TapeObject` an inode; their order and meaning are the catalog's
-concern. Everything that is read is checked before it is believed; docs/stream-format.md has
-the rules.
+`DumpReader` reads one-volume streams of any BSD-style dump in either byte order. It hands out
+one `TapeObject` an inode; their order and meaning are the catalog's concern. Everything that is
+read is checked before it is believed; docs/stream-format.md has the rules.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,11 +55,6 @@ class Summary:
     header: Header
     used: InodeMap
     dumped: InodeMap
-
-    @property
-    def own(self) -> bool:
-        """Whether this project wrote the stream."""
-        return self.header.own
 
     @property
     def new_format(self) -> bool:
@@ -160,7 +154,6 @@ class DumpReader:
         self._blocks = Blocks(source)
         self._warnings = warnings
         self._ahead: Header | None = None
-        self._volume = 1
         self._first_tapea = 0
         self._base_offset = 0
         self.summary = self._open()
@@ -189,6 +182,8 @@ class DumpReader:
 
     def _check(self, header: Header) -> None:
         """Refuse a header that is sound, but not the next one of this dump."""
+        if header.type is RecordType.TAPE:
+            raise self._at_header(f"volume {header.volume} begins here, which is not read")
         expected = self._first_tapea + (self._blocks.offset - self._base_offset) // BLOCK - 1
         if not header.own:
             expected &= 0xFFFFFFFF
@@ -207,18 +202,8 @@ class DumpReader:
         self._ahead = None
         if header is None:
             header = self._read_header()
-            if header.type is RecordType.TAPE and header.volume == self._volume + 1:
-                self._begin_volume(header)
             self._check(header)
         return header
-
-    def _begin_volume(self, header: Header) -> None:
-        """Go on with the records of the next volume; its first header counts as a record."""
-        self._volume = header.volume
-        expected = self._first_tapea + (self._blocks.offset - self._base_offset) // BLOCK - 1
-        if header.tapea != expected & 0xFFFFFFFF and header.tapea != expected:
-            reason = f"volume {header.volume} starts with record {header.tapea}, not {expected}"
-            raise self._at_header(reason)
 
     def _peek(self) -> Header:
         if self._ahead is None:
@@ -313,13 +298,7 @@ class DumpReader:
     def next_address(self, number: int) -> Header | None:
         """Take the record that continues inode `number`, None when it has ended."""
         header = self._peek()
-        continues = header.type is RecordType.ADDR or (
-            header.type is RecordType.TAPE and bool(header.addresses) and header.inumber > 0
-        )
-        if not continues:
-            if header.type is RecordType.TAPE:
-                self._next()
-                return self.next_address(number)
+        if header.type is not RecordType.ADDR:
             return None
         if header.inumber != number:
             raise self._at_header(f"inode {header.inumber} goes on within inode {number}")

@@ -9,6 +9,7 @@ the directory that it restored to; an incremental restore needs it, and writes t
 
 import json
 import os
+import stat
 import struct
 import sys
 from array import array
@@ -105,6 +106,9 @@ def load(directory: int) -> tuple[ChainState, dict[int, int]] | None:
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if status.st_uid != 0 or status.st_mode & 0o077 or not stat.S_ISREG(status.st_mode):
+            raise MalformedTable("it is not root's alone, so anybody may have written it")
         return decode(file.read())
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from appliance.dump.request import FilePlace
+from appliance.dump.request import FilePlace, Place
 from appliance.dump.restorerequest import RestoreRequest
 from appliance.dump.restoring import RestoreResult, run_restore
 from fuse.volume import Volume
@@ -78,8 +78,9 @@ class Told:
         return "\n".join(self.lines)
 
 
-def request(volume: Volume | None, source: Path, **changes: Any) -> RestoreRequest:
-    made = RestoreRequest(session=7, source=FilePlace(source))
+def request(volume: Volume | None, source: Path | Place, **changes: Any) -> RestoreRequest:
+    place = FilePlace(source) if isinstance(source, Path) else source
+    made = RestoreRequest(session=7, source=place)
     if volume is not None:
         made = replace(
             made, aggregate=volume.aggregate.path, volume=volume.name, path=f"/vol/{volume.name}"
@@ -89,7 +90,7 @@ def request(volume: Volume | None, source: Path, **changes: Any) -> RestoreReque
 
 def restore(
     volume: Volume | None,
-    source: Path,
+    source: Path | Place,
     told: Told | None = None,
     aborted: Callable[[], bool] = lambda: False,
     **changes: Any,

@@ -154,6 +154,20 @@ def test_a_name_of_255_bytes_is_written_right_and_warned_of(volume: Volume, stre
     assert "1 name(s) of 255 bytes: restore(8) cannot restore them" in heard.text
 
 
+def test_times_that_the_stream_cannot_say(volume: Volume, stream: Path) -> None:
+    for name, seconds in (("1601", -11_644_473_600), ("2477", 16_000_000_000)):
+        (volume.path / name).write_text(name)
+        os.utime(volume.path / name, (1, seconds))
+    (volume.path / "2262").write_text("2262")
+    os.utime(volume.path / "2262", ns=(1, (1 << 63) - 1))
+    heard = Heard()
+    dump(volume, stream, heard=heard)
+    checked = check_stream(stream, 64)
+    times = [checked.member(checked.find(name)).mtime_ns for name in (b"1601", b"2477", b"2262")]
+    assert times == [1 - (1 << 63), (1 << 63) - 1, (1 << 63) - 1]
+    assert "2 inode(s) have a time before 1677 or after 2262" in heard.text
+
+
 def test_luns_are_marked_and_clones_are_independent(volume: Volume, stream: Path) -> None:
     volume.luns.create("lun0", 1 << 20)
     volume.snapshots.create("backing")

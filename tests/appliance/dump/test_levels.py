@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.dump.dumpdates import DumpDates
+from appliance.dump.dumpdates import DumpDate, DumpDates
+from appliance.dump.inodemap import InodeMap
 from appliance.errors import Refused
 from fuse import metadata
 from fuse.restriction import lift, restrict
@@ -217,6 +218,38 @@ def test_what_is_excluded_later_is_not_deleted_by_a_replay(volume: Volume, tmp_p
     assert (into / "dir" / "old").read_text() == "as of level 0"
     replay([first, second, third], tmp_path / "all")
     compare(volume.path, tmp_path / "all")
+
+
+@pytest.mark.parametrize("levels", [("*.o", None), (None, "*.o", None), ("*.o", "*.o", None)])
+def test_a_hard_link_whose_name_was_excluded_comes_with_a_later_level(
+    volume: Volume, tmp_path: Path, levels: tuple[str | None, ...]
+) -> None:
+    directory = volume.path / "dir"
+    directory.mkdir()
+    (directory / "kept").write_text("x")
+    os.link(directory / "kept", directory / "link.o")
+    (tmp_path / "streams").mkdir()
+    streams = []
+    for number, pattern in enumerate(levels):
+        exclude = (pattern,) if pattern else ()
+        streams.append(level(volume, tmp_path / "streams", number, exclude=exclude)[0])
+        if number < len(levels) - 2:
+            (directory / f"new{number}").write_text("x")
+    replay(streams, tmp_path / "into")
+    compare(volume.path, tmp_path / "into")
+
+
+def test_the_most_recent_base_is_not_told_by_the_clock(volume: Volume) -> None:
+    dates = DumpDates(volume.aggregate.database(), volume.metadata().uuid)
+    first = DumpDate(b"", 0, 2000, 10, "first", "s", 5)
+    dates.record(first, InodeMap([2]), set())
+    dates.record(DumpDate(b"", 1, 1000, 20, "second", "s", 3), InodeMap([2]), set())
+    base = dates.base(b"", 2)
+    assert base is not None
+    assert base.dump_uuid == "second"
+    assert dates.load(first).used == InodeMap([2])
+    dates.record(DumpDate(b"", 0, 3000, 30, "third", "s", 9), InodeMap([2, 3]), set())
+    assert not dates.load(first).used, "the maps of another dump"
 
 
 def test_restricted_objects_come_with_a_later_level(volume: Volume, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance.dump import private
+from appliance.dump import private, symboltable
 from appliance.dump.record import BLOCK, Extent, Flag
 from appliance.errors import Refused, RestoreStopped, SessionAborted, StreamError, UsageError
 from fuse import metadata
@@ -177,6 +177,21 @@ def test_again_over_itself(aggregate: Aggregate, full: Path, volume: Volume) -> 
     restore(volume, full)
     restore(volume, full, force=True)
     assert differences(look(_rich(aggregate)), look(volume.path)) == []
+
+
+def test_the_table_of_an_earlier_restore_is_no_data(
+    full: Path, volume: Volume, aggregate: Aggregate, tmp_path: Path
+) -> None:
+    restore(volume, full)
+    dump(volume, tmp_path / "again")
+    second = aggregate.create_volume("second")
+    told = Told()
+    restore(second, tmp_path / "again", told)
+    assert "symbol table of an earlier restore" in told.text
+    assert differences(look(volume.path), look(second.path)) == []
+    state, _ = symboltable.decode((second.path / "restore_symboltable").read_bytes())
+    assert state.dump_path == f"/vol/{volume.name}"
+    aggregate.delete_volume("second")
 
 
 def test_inherited_acls_do_not_stay(aggregate: Aggregate, full: Path, volume: Volume) -> None:

@@ -1,7 +1,6 @@
 """Incremental restores: what refuses them, and what becomes of what clients did meanwhile."""
 
 import os
-import random
 import shutil
 import stat
 from collections.abc import Iterator
@@ -96,12 +95,17 @@ def test_refusals_change_nothing(
     with pytest.raises(Refused, match="checksum"):
         restore(volume, step, incremental=True)
     table.write_bytes(content)
+    os.chown(table, 1000, 1000)  # whoever owns the directory may have put it there
+    with pytest.raises(Refused, match="root's alone"):
+        restore(volume, step, incremental=True)
+    os.chown(table, 0, 0)
     for options in ({"files": (b"big",)}, {"renames": ((b"big", b"b"),)}):
         with pytest.raises(UsageError):
             restore_checked(volume, step, incremental=True, **options)
     assert differences(before, look(volume.path)) == []
     elsewhere = aggregate.create_volume("elsewhere")
     shutil.copy(table, elsewhere.path)
+    (elsewhere.path / table.name).chmod(0o600)
     with pytest.raises(Refused, match="made elsewhere"):
         restore(elsewhere, step, incremental=True)
     aggregate.delete_volume("elsewhere")
@@ -280,4 +284,25 @@ def test_a_survivor_without_a_name_is_kept(volume: Volume, tmp_path: Path) -> No
     assert result.damaged == 2
     assert (volume.path / "restore_lost.4").read_bytes() == b"four"
     assert (volume.path / "restore_lost.3").is_dir()
-    random.seed(0)
+
+
+def test_what_has_no_place_is_told(volume: Volume, tmp_path: Path) -> None:
+    """A changed file whose directory is not on the tape, removed by a client meanwhile."""
+    tape = Tape(used=(2, 3, 4, 5), dumped=(2, 3, 4, 5))
+    tape.directory(2, [(3, b"dir"), (5, b"other")])
+    tape.directory(3, [(4, b"file")])
+    tape.inode(4, 0o100644, b"four")
+    tape.inode(5, 0o100644, b"five")
+    (tmp_path / "l0").write_bytes(tape.end())
+    step = Tape(level=1, base_date=DATE, used=(2, 3, 4, 5), dumped=(2, 4, 5), date=DATE + 9)
+    step.directory(2, [(3, b"dir"), (5, b"other")])
+    step.inode(4, 0o100644, b"four again")
+    step.inode(5, 0o100644, b"five again")
+    (tmp_path / "l1").write_bytes(step.end())
+    restore(volume, tmp_path / "l0")
+    (volume.path / "dir" / "file").unlink()
+    told = Told()
+    result = restore(volume, tmp_path / "l1", told, incremental=True)
+    assert result.damaged == 1
+    assert "the tape tells no place for it" in told.text
+    assert (volume.path / "other").read_bytes() == b"five again"

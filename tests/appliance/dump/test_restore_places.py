@@ -71,15 +71,15 @@ def test_two_levels_on_one_cartridge(
     dump(source, place, blocking_factor=factor, level=1)
     _rewind(spec)
 
-    restore(volume, tmp_path, source=place)
-    restore(volume, tmp_path, source=place, incremental=True)
+    restore(volume, place)
+    restore(volume, place, incremental=True)
 
     assert differences(look(source.path), look(volume.path)) == []
     with pytest.raises(StreamError, match="it is empty"):  # behind the last
-        restore(volume, tmp_path, source=place)
+        restore(volume, place)
     _rewind(spec)
     told = Told()
-    restore(None, tmp_path, told, source=DrivePlace("urst0a", spec, "unload"), list=True)
+    restore(None, DrivePlace("urst0a", spec, "unload"), told, list=True)
     assert any(event.get("name") == "big" for event in told.events)
     assert threads() == []
 
@@ -93,21 +93,21 @@ def test_from_a_pipe(source: Volume, volume: Volume, tmp_path: Path) -> None:
         with os.fdopen(writer, "wb") as file:
             file.write((tmp_path / "tape").read_bytes())
 
-    thread = threading.Thread(target=feed)
+    thread = threading.Thread(target=feed, daemon=True)
     thread.start()
-    restore(volume, tmp_path, source=FdPlace(reader, "-"))
+    restore(volume, FdPlace(reader, "-"))
     thread.join()
     assert differences(look(source.path), look(volume.path)) == []
     assert threads() == []
 
 
-def _ask(volume: Volume, tape: Path, **more: Any) -> list[dict[str, Any]]:
+def _ask(target: Volume, tape: Path, **more: Any) -> list[dict[str, Any]]:
     """Give a worker the request that control writes; give its events."""
-    made = request(volume, tape)
+    made = request(target, tape)
     document = {
         "kind": "restore", "version": 1, "session": 12, "owner": "session:12", "root": "/nowhere",
-        "aggregate": str(made.aggregate), "volume": volume.name, "subvolume": str(volume.path),
-        "subvolid": volume.subvolid, "channel": None, "path": made.path, "relative": "",
+        "aggregate": str(made.aggregate), "volume": target.name, "subvolume": str(target.path),
+        "subvolid": target.subvolid, "channel": None, "path": made.path, "relative": "",
         "source_path": made.path, "files": [], "list": False, "incremental": False, "rename": [],
         "force": False, "acls": True, "blocking_factor": None, "entries_fd": None,
         "source": {"kind": "file", "path": str(tape)},

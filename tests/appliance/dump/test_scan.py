@@ -15,6 +15,7 @@ from appliance.dump.btrfsscan import BtrfsScan, inode_ranges
 from appliance.dump.directory import type_of_mode
 from appliance.dump.scan import Numbering, ScannedInode, Want
 from appliance.errors import Refused
+from fuse.treesearch import EXTENT, EXTENT_PLACE, INODE, ExtentType, Item, Type
 from fuse.volume import Volume
 from tests.appliance.dump.dumplab import special_tree
 
@@ -115,6 +116,44 @@ def test_compressed_files_are_read_through_the_file(volume: Volume) -> None:
         fd = scan.open(inode.number)
         assert os.pread(fd, 1 << 20, 0) == name[:1].replace(b"s", b"a").replace(b"l", b"b") * size
         os.close(fd)
+
+
+@pytest.mark.root
+def test_a_hole_behind_compressed_inline_data_stays_one(volume: Volume) -> None:
+    subprocess.run(["btrfs", "property", "set", volume.path, "compression", "zlib"], check=True)
+    with (volume.path / "file").open("wb") as file:
+        file.write(b"a" * 4096)
+        os.fsync(file.fileno())
+        file.truncate(1 << 40)
+    snapshot = volume.snapshots.create("scanned")
+    scan = BtrfsScan(volume.aggregate.fd, snapshot.subvolid)
+    (inode,) = scan.inodes(Want.DATA, [scan.lookup(b"file")])
+    assert (inode.size, inode.data, inode.extents) == (1 << 40, None, [(0, 4096)])
+
+
+class _Items:
+    """The items of one file: inline data, and an extent on disk behind it."""
+
+    def __init__(self) -> None:
+        inline = EXTENT.pack(7, 3, 0, 0, 0, ExtentType.INLINE) + b"abc"
+        extent = EXTENT.pack(7, 4096, 0, 0, 0, ExtentType.REGULAR)
+        extent += EXTENT_PLACE.pack(1 << 20, 4096, 0, 4096)
+        self.buffer = bytearray(INODE.size) + inline + extent
+        middle, end = INODE.size + len(inline), len(self.buffer)
+        self._found = (
+            Item(257, Type.INODE, 0, 0, INODE.size),
+            Item(257, Type.EXTENT, 0, INODE.size, len(inline)),
+            Item(257, Type.EXTENT, 8192, middle, end - middle),
+        )
+
+    def items(self, *_: object) -> Iterator[Item]:
+        return iter(self._found)
+
+
+def test_extents_behind_inline_data_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.dump.btrfsscan.TreeSearch", lambda *_: _Items())
+    (inode,) = BtrfsScan(-1, 256).inodes(Want.DATA)
+    assert (inode.data, inode.extents) == (None, [(0, 3), (8192, 12288)])
 
 
 @pytest.mark.root

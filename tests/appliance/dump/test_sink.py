@@ -1,5 +1,7 @@
 """Targets of a dump: files, descriptors and drives, when all is well and when it is not."""
 
+import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -94,7 +96,31 @@ def test_a_full_disk(tmp_path: Path) -> None:
     sink.abandon()
 
 
-@pytest.mark.parametrize(("name", "reason"), [("", "is a directory"), ("no/dump", "no such file")])
+def test_a_file_that_is_finished_while_another_dump_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = FileSink(tmp_path / "dump", 8)
+    written = fill(first, 3)
+    lock = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        first.finish()
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second = FileSink(tmp_path / "dump", 8)
+    assert (tmp_path / "dump").read_bytes() == written
+    first.abandon()  # finished, so that nothing happens: the partial file is the second's
+    fill(second, 5, close=True)
+    assert (tmp_path / "dump").stat().st_size == 5 * RECORD
+    assert [p.name for p in tmp_path.iterdir()] == ["dump"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "is a directory"), ("no/dump", "no such file"), ("/", "is a directory")],
+)
 def test_impossible_files(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(TargetFailed, match=reason):
         FileSink(tmp_path / name, 8)
@@ -128,6 +154,30 @@ def test_verified_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         open_sink(FdPlace(1, "-"), 8, verify=True)
     with pytest.raises(UsageError, match="cannot be read back"):
         FileSink(Path("/dev/null"), 8, verify=True)
+
+
+def test_reading_back_can_be_ended(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "dump", 8, verify=True)
+    fill(sink, 1000)
+    checks = iter([None] * 3)
+    with pytest.raises(StopIteration):
+        sink.finish(lambda: next(checks))
+    sink.abandon()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_descriptor_of_a_file_is_on_disk_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sink = FdSink(os.open(tmp_path / "dump", os.O_WRONLY | os.O_CREAT), "-", 8)
+    fill(sink, 2)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TargetFailed, match="no space left on device"):
+        sink.finish()
+    sink.abandon()
 
 
 def test_a_pipe(tmp_path: Path) -> None:
@@ -223,6 +273,22 @@ def test_a_record_is_a_tape_block(library: Library) -> None:
     assert {len(block) for file in found for block in file} == {RECORD}
 
 
+def test_room_at_the_beginning_is_the_whole_cartridge(library: Library) -> None:
+    tape = library()
+    sink = open_sink(place(tape), 8)
+    whole = sink.remaining()
+    fill(sink, 300)
+    sink.finish()
+    for rewind, room in ((False, whole - (3 << 20)), (True, whole)):
+        with Drive(open_transport(place(tape).device)) as drive:
+            drive.clear_attentions()
+            if rewind:
+                drive.rewind()
+        sink = open_sink(place(tape), 8)
+        assert sink.remaining() == room
+        sink.abandon()
+
+
 def test_rewind_and_unload_on_close(library: Library) -> None:
     tape = library()
     for on_close, seed in (("rewind", b"1"), ("rewind", b"2")):
@@ -284,6 +350,8 @@ def test_a_dump_into_a_stuck_pipe_can_be_ended() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fill_for_ever()
+    with pytest.raises(KeyboardInterrupt):  # nor does it wait for ever at the end
+        sink.finish(check)
     sink.abandon()
     os.close(reading)
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.dump import emitter
 from appliance.dump.dumpdates import DumpDates
+from appliance.dump.emitter import Emitter, StreamStart
 from appliance.dump.excludes import Excludes
+from appliance.dump.record import Origin
+from appliance.dump.sink import FileSink
 from appliance.dump.writing import segments
 from appliance.errors import SourceDamaged, UsageError
 from fuse.source import ImageSource
@@ -86,6 +90,19 @@ def test_at_most_32_excludes() -> None:
     assert not Excludes.parse([])
     with pytest.raises(UsageError, match="at most 32"):
         Excludes.parse([b"%d" % n for n in range(33)])
+
+
+def test_the_reason_of_damage_outlasts_what_can_be_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sink = FileSink(Path("/dev/null"), 64)
+    start = StreamStart(0, 0, 0, b"", b"", b"", b"", Origin())
+    reasons = iter(["", "bad", ""])
+    monkeypatch.setattr(emitter, "_read", lambda *_: 0)
+    monkeypatch.setattr(emitter, "_salvage", lambda *_: next(reasons))
+    writer = Emitter(sink, start, lambda _: None, lambda: None)
+    assert writer.copy(-1, 0, 3 << 20) == "bad"
+    sink.abandon()
 
 
 def _spoil(image: Path, content: bytes) -> None:
