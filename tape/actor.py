@@ -189,23 +189,23 @@ class DeviceActor(Generic[DeviceType]):
 
     def _opened(self) -> DeviceType:
         if self._device is None:
-            device = self._make(_Interruptible(open_transport(self.spec)))
+            # Kept before its first command, so that `abort` reaches that one too.
+            self._device = device = self._make(_Interruptible(open_transport(self.spec)))
             try:
                 self.attentions = device.clear_attentions()
                 self._settle(device)
             except BaseException:
-                device.close()
+                self._close_device()
                 raise
-            self._device = device
         return self._device
 
     def _settle(self, device: DeviceType) -> None:
         """Undo what a leaseholder that died has left; called whenever the device is opened."""
 
     def _close_device(self) -> None:
-        if self._device is not None:
-            self._device.close()
-            self._device = None
+        device, self._device = self._device, None
+        if device is not None:
+            device.close()
 
 
 class DriveActor(DeviceActor[Drive]):

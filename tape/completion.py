@@ -22,6 +22,7 @@ _BY_CODE: dict[tuple[int, int, int], type[errors.SenseError]] = {
     (sense.ILLEGAL_REQUEST, 0x3B, 0x0D): errors.DestinationFull,
     (sense.ILLEGAL_REQUEST, 0x3B, 0x0E): errors.SourceEmpty,
     (sense.ILLEGAL_REQUEST, 0x53, 0x02): errors.RemovalPrevented,
+    (sense.HARDWARE_ERROR, 0x55, 0x03): errors.StorageFull,
     (sense.UNIT_ATTENTION, 0x28, 0x00): errors.CartridgeChanged,
     (sense.UNIT_ATTENTION, 0x28, 0x01): errors.InventoryChanged,
 }
@@ -29,6 +30,7 @@ _BY_CODE: dict[tuple[int, int, int], type[errors.SenseError]] = {
 _BY_ASC: dict[tuple[int, int], type[errors.SenseError]] = {
     (sense.NOT_READY, 0x3A): errors.NoCartridge,
     (sense.UNIT_ATTENTION, 0x29): errors.DeviceReset,
+    (sense.DATA_PROTECT, 0x27): errors.WriteProtected,
 }
 
 _BY_KEY: dict[int, type[errors.SenseError]] = {
@@ -37,7 +39,6 @@ _BY_KEY: dict[int, type[errors.SenseError]] = {
     sense.HARDWARE_ERROR: errors.HardwareError,
     sense.ILLEGAL_REQUEST: errors.IllegalRequest,
     sense.UNIT_ATTENTION: errors.UnitAttention,
-    sense.DATA_PROTECT: errors.WriteProtected,
     sense.BLANK_CHECK: errors.BlankCheck,
     sense.VOLUME_OVERFLOW: errors.EndOfMedium,
 }
@@ -91,7 +92,7 @@ def error_for(found: Sense, device: str, command: str) -> errors.SenseError:
 
 
 def _class_for(found: Sense) -> type[errors.SenseError]:
-    if found.key == sense.NO_SENSE:
+    if found.key in {sense.NO_SENSE, sense.RECOVERED}:
         return _stream_class(found)
     return (
         _BY_CODE.get((found.key, found.asc, found.ascq))

@@ -9,7 +9,7 @@ from typing_extensions import Buffer
 from tape import cdb, inquiry, sense, timeouts
 from tape.cdb import Command
 from tape.completion import error_for, raise_for, sense_of
-from tape.errors import BecomingReady, TransportFailed, UnitAttention
+from tape.errors import BecomingReady, InvalidRequest, TransportFailed, UnitAttention
 from tape.sense import Sense
 from tape.transport import Completion, Transport
 
@@ -54,9 +54,16 @@ class Device:
         data_in: Buffer | None = None,
         **fields: int,
     ) -> Completion:
-        """Carry out one command with the timeout of its kind; raises nothing by itself."""
+        """Carry out one command with the timeout of its kind, however it ends.
+
+        Raises InvalidRequest for a number that the command cannot carry, and nothing else.
+        """
+        try:
+            block = command.encode(**fields)
+        except cdb.MalformedCdb as error:
+            raise InvalidRequest(self.name, str(error)) from error
         return self.transport.execute(
-            command.encode(**fields),
+            block,
             data_out=data_out,
             data_in=data_in,
             timeout=self.timeouts.get(command.opcode, timeouts.DEFAULT),
@@ -99,12 +106,19 @@ class Device:
         self.do(cdb.TEST_UNIT_READY)
 
     def clear_attentions(self) -> list[Sense]:
-        """Take the unit attentions that wait, and tell what they were."""
+        """Take the unit attentions that wait, and tell what they were.
+
+        A device that is not ready is none of its business; one that does not answer is:
+        raises TransportFailed, ReservationConflict.
+        """
         found: list[Sense] = []
         for _ in range(_ATTENTIONS_AT_MOST):
             done = self.execute(cdb.TEST_UNIT_READY)
             waiting = sense_of(done)
-            if waiting is None or waiting.key != sense.UNIT_ATTENTION:
+            if waiting is None:
+                raise_for(done, self.name, cdb.TEST_UNIT_READY.name)
+                return found
+            if waiting.key != sense.UNIT_ATTENTION:
                 return found
             found.append(waiting)
         raise error_for(found[-1], self.name, cdb.TEST_UNIT_READY.name)

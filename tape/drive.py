@@ -23,6 +23,9 @@ from tape.transport import Category, Completion
 MAX_TRANSFER = (1 << 24) - 1
 """The greatest length that READ(6) and WRITE(6) can name."""
 
+_UNKNOWN = 0x0C
+"""READ POSITION's MPU and LONU: file or object number unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockLimits:
@@ -117,9 +120,12 @@ class Drive(Device):
         EndOfMedium's `information` then tells how many blocks were not written.
         """
         data = memoryview(blocks).cast("B")
-        if not data or len(data) % size:
-            raise InvalidRequest(self.name, f"{len(data)} bytes are no blocks of {size}")
+        self._check_fixed(data, size)
         return self._write(cdb.WRITE_6, data, len(data) // size, fixed=1)
+
+    def _check_fixed(self, data: memoryview, size: int) -> None:
+        if size <= 0 or not data or len(data) % size:
+            raise InvalidRequest(self.name, f"{len(data)} bytes are no blocks of {size}")
 
     def _write(self, command: cdb.Command, data: memoryview, length: int, *, fixed: int) -> bool:
         if not 0 < length <= MAX_TRANSFER:
@@ -131,16 +137,18 @@ class Drive(Device):
         if done.category is Category.GOOD:
             return False
         found = sense_of(done)
-        warned = (
+        near = (
             found is not None
             and found.eom
             and found.key in {sense.NO_SENSE, sense.RECOVERED}
             and not found.deferred
-            and not (found.valid and found.information)
         )
-        if not warned:
+        if found is None or not near:
             raise_for(done, self.name, command)
-        return warned
+            return False
+        if found.valid and found.information:  # recovered or not: so much is not on tape
+            raise error_for(found, self.name, command)
+        return True
 
     def write_filemarks(self, count: int = 1, *, immediate: bool = False) -> bool:
         """Write filemarks; everything before is on tape when this returns, unless `immediate`.
@@ -182,10 +190,12 @@ class Drive(Device):
         some; when it comes first, it is raised, as are the errors of `read_block`.
         """
         into = memoryview(buffer).cast("B")
+        self._check_fixed(into, size)
         count = len(into) // size
         done = self.execute(cdb.READ_6, data_in=into, fixed=1, length=count)
         found = sense_of(done)
-        if found is None or not found.valid or found.information >= count:
+        recovered = found is not None and found.key == sense.RECOVERED and not found.information
+        if found is None or recovered or not found.valid or found.information >= count:
             raise_for(done, self.name, cdb.READ_6.name)
             return FixedRead(count * size)
         if found.key == sense.BLANK_CHECK or (found.key == sense.NO_SENSE and found.filemark):
@@ -233,10 +243,13 @@ class Drive(Device):
         self.do(cdb.LOCATE_16, dest_type=cdb.LOCATE_FILE, object=number)
 
     def position(self) -> Position:
-        """Ask where the tape stands."""
+        """Ask where the tape stands; raises TransportFailed when the drive does not know."""
         buffer = bytearray(32)
         self.do(cdb.READ_POSITION, data_in=buffer, service_action=cdb.POSITION_LONG)
         flags, _, number, file = struct.unpack_from(">B3xIQQ", buffer)
+        if flags & _UNKNOWN:
+            reason = "the drive does not know where the tape stands"
+            raise TransportFailed(self.name, cdb.READ_POSITION.name, reason)
         return Position(number, file, bool(flags & 0x80), bool(flags & 0x40))
 
     # Parameters
@@ -261,6 +274,8 @@ class Drive(Device):
 
     def set_block_size(self, size: int) -> None:
         """Use fixed blocks of `size` bytes, or variable ones when 0."""
+        if not 0 <= size <= MAX_TRANSFER:
+            raise InvalidRequest(self.name, f"blocks of {size} bytes cannot be written")
         self._select(ModeParameters(block=BlockDescriptor(0, size)))
 
     def set_compression(self, *, enabled: bool) -> None:
@@ -293,7 +308,11 @@ class Drive(Device):
         return pages.TapeAlerts.decode(self.log_page(pages.LOG_TAPE_ALERT_RESPONSE)).flags
 
     def capacity(self) -> pages.TapeCapacity:
-        """Ask for the cartridge's size and what is left of it, in MiB."""
+        """Ask for the cartridge's size and what is left of it behind the end of data, in MiB.
+
+        Both are native, without compression. Where the tape stands does not matter: what is
+        going to be overwritten counts as used until it has been.
+        """
         try:
             return pages.TapeCapacity.decode(self.log_page(pages.LOG_TAPE_CAPACITY))
         except pages.MalformedPage as error:

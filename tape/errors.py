@@ -10,7 +10,7 @@
     └── SenseError          the device answered CHECK CONDITION; carries the sense data
         ├── NotReady            NoCartridge, NotLoaded, BecomingReady, CleaningCartridge
         ├── MediumError         the cartridge or the head failed
-        ├── HardwareError
+        ├── HardwareError       StorageFull
         ├── IllegalRequest      SourceEmpty, DestinationFull, InvalidElement, RemovalPrevented
         ├── UnitAttention       DeviceReset, CartridgeChanged, InventoryChanged
         ├── WriteProtected
@@ -187,6 +187,15 @@ class HardwareError(SenseError):
 
     code = "tape.hardware"
     advice = "take the device out of use; the cartridge may well be good in another drive"
+
+
+class StorageFull(HardwareError):
+    """A virtual drive could not write: the file system below it is full."""
+
+    code = "tape.storage_full"
+    exit_code = 4
+    template = "{device}: {command}: the storage behind it is full"
+    advice = "free space on the file system of the library; what is on the cartridge is whole"
 
 
 class IllegalRequest(SenseError):

@@ -69,6 +69,7 @@ WORDS = {
     (0x30, 0x00): "incompatible medium installed",
     (0x30, 0x03): "cleaning cartridge installed",
     (0x30, 0x07): "cleaning failure",
+    (0x31, 0x00): "medium format corrupted",
     (0x39, 0x00): "saving parameters not supported",
     (0x3A, 0x00): "medium not present",
     (0x3B, 0x00): "sequential positioning error",
@@ -79,6 +80,8 @@ WORDS = {
     (0x44, 0x00): "internal target failure",
     (0x53, 0x00): "media load or eject failed",
     (0x53, 0x02): "medium removal prevented",
+    (0x55, 0x03): "insufficient resources",
+    (0x74, 0x01): "unable to decrypt data",
 }
 """Additional sense codes in words, (ASC, ASCQ)."""
 

@@ -1,7 +1,8 @@
 """How long a command may take, in seconds, by operation code.
 
-They follow the longest times that LTO-9 drives and large libraries give in REPORT
-SUPPORTED OPERATION CODES: a drive that is slow is waited for, one that is lost is found.
+Our own choice, generous to a long tape and a large library: a drive that is slow is waited
+for, one that is lost is found. What a device itself recommends, in REPORT SUPPORTED OPERATION
+CODES, is not asked for.
 A timeout is no bound on the clock: a host adapter may need some seconds more to abort.
 """
 

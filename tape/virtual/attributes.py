@@ -34,12 +34,16 @@ class Attributes:
     @classmethod
     def load(cls, path: Path) -> "Attributes":
         """Read them; raises LibraryDamaged."""
-        data = read_json(path)
-        known = {f.name for f in fields(cls)}
+        library = path.parents[2].name
+        data = read_json(path, library)
+        given = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        for name, value in given.items():
+            if type(value) is not cls.__annotations__[name]:
+                raise LibraryDamaged(library, f"{path}: {name} cannot be {value!r}")
         try:
-            return cls(**{k: v for k, v in data.items() if k in known})
+            return cls(**given)
         except TypeError as error:
-            raise LibraryDamaged(path.parent.name, f"{path}: {error}") from error
+            raise LibraryDamaged(library, f"{path}: {error}") from error
 
 
 def check_barcode(barcode: str) -> str:
@@ -59,12 +63,13 @@ def write_json(path: Path, data: Any) -> None:
     draft.replace(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raises LibraryDamaged."""
+def read_json(path: Path, library: str = "") -> dict[str, Any]:
+    """Read a JSON object; raises LibraryDamaged, of the library that `path` is in."""
+    library = library or path.parent.name
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise LibraryDamaged(path.parent.name, f"{path}: {error}") from error
+        raise LibraryDamaged(library, f"{path}: {error}") from error
     if not isinstance(data, dict):
-        raise LibraryDamaged(path.parent.name, f"{path}: it holds no JSON object")
+        raise LibraryDamaged(library, f"{path}: it holds no JSON object")
     return data

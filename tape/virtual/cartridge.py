@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,12 +77,12 @@ class Cartridge:
             self._fd = os.open(path / "data", os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise LibraryDamaged(path.parent.parent.name, f"{path / 'data'}: {error}") from error
-        self.index = Index(path / "index")
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, self._fd)
+            self.index = Index(path / "index")
+            undo.callback(self.index.close)
             self._recover()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     @classmethod
     def create(
@@ -113,11 +114,7 @@ class Cartridge:
     # Opening
 
     def _recover(self) -> None:
-        try:
-            FileHeader.decode(os.pread(self._fd, FILE_HEADER, 0))
-        except MalformedRecord as error:
-            name = self.path.parent.parent.name
-            raise LibraryDamaged(name, f"{self.path / 'data'}: {error}") from error
+        self._check_header()
         size = os.fstat(self._fd).st_size
         synced = self.index.load(size)
         same_boot = self.index.boot() in {None, self._boot}
@@ -127,14 +124,27 @@ class Cartridge:
         if start is not None:
             self.end_object, self.end_offset = start
         self._walk(size, same_boot=same_boot)
+        if synced is not None and size < synced.offset:
+            # What was acknowledged as written is gone: the end is no end of data. The entry
+            # stays, so that whoever opens the cartridge next is told too.
+            self.damaged_end = True
+            self.index.append([synced])
+            return
         if self.end_offset < size and not self.damaged_end:
             os.ftruncate(self._fd, self.end_offset)
-        if size < synced:
-            # What was acknowledged as written is gone: the end is no end of data.
-            self.damaged_end = True
-        elif not same_boot and self.end_offset > synced:
-            self._dirty = True
+        self._dirty = self.end_offset > (synced.offset if synced else FILE_HEADER)
+        if not same_boot:
             self.sync()
+
+    def _check_header(self) -> None:
+        library, path = self.path.parent.parent.name, self.path / "data"
+        try:
+            header = FileHeader.decode(os.pread(self._fd, FILE_HEADER, 0))
+        except MalformedRecord as error:
+            raise LibraryDamaged(library, f"{path}: {error}") from error
+        if str(uuid.UUID(bytes=header.uuid)) != self.attributes.uuid:
+            reason = f"{path}: it holds the data of another cartridge, {header.barcode}"
+            raise LibraryDamaged(library, reason)
 
     def _walk(self, size: int, *, same_boot: bool) -> None:
         """Follow the records from `end_offset`; note those that the index lacks."""
@@ -348,7 +358,8 @@ class Cartridge:
             return
         if self._durable:
             os.fdatasync(self._fd)
-        self.index.append([Entry(EntryKind.SYNCED, self.end_object, self.end_offset)])
+        if not self.damaged_end:
+            self.index.append([Entry(EntryKind.SYNCED, self.end_object, self.end_offset)])
         if self._durable:
             self.index.sync()
         self._dirty = False

@@ -6,10 +6,9 @@ first needed, and let go when the state says that it has gone.
 """
 
 import errno
-import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tape import cdb, pages, sense
@@ -33,6 +32,7 @@ _POSITION_LONG = struct.Struct(">B3xIQQQ")
 _NO_CARTRIDGE = Sense(sense.NOT_READY, 0x3A, 0x00)
 _NOT_LOADED = Sense(sense.NOT_READY, 0x04, 0x02)
 _CLEANING = Sense(sense.NOT_READY, 0x30, 0x03)
+_CORRUPTED = Sense(sense.MEDIUM_ERROR, 0x31, 0x00)
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -135,7 +135,7 @@ class DriveTarget(Target):
         try:
             return Cartridge(self._media / barcode, durable=self._durable)
         except LibraryDamaged:
-            raise CheckCondition(Sense(sense.MEDIUM_ERROR, 0x30, 0x00)) from None
+            raise CheckCondition(_CORRUPTED) from None
 
     def _medium(self) -> Cartridge:
         """Give the cartridge for data; NOT READY when it is a cleaning cartridge."""
@@ -178,10 +178,9 @@ class DriveTarget(Target):
     def _unload(self) -> None:
         if self._state.prevented:
             raise refuse(0x53, 0x02)
-        cartridge = self._threaded_or_none()
-        if cartridge is not None:
-            cartridge.sync()
-        self._drop()
+        if self._state.loaded is Loaded.READY:
+            self._drop()
+            settle_unthreaded(self._bay, self._media)
         self._state.loaded, self._state.object = Loaded.UNLOADED, 0
         self._touched = True
 
@@ -193,13 +192,15 @@ class DriveTarget(Target):
 
     def _read(self, fields: Fields, exchange: Exchange) -> None:
         cartridge, length = self._medium(), fields["length"]
-        if fields["fixed"]:
-            self._read_fixed(cartridge, length, exchange, suppress=bool(fields["sili"]))
-        elif length > transfer.MAX_BLOCK:
-            raise refuse(*INVALID_FIELD)
-        elif length:
-            self._read_variable(cartridge, length, exchange, suppress=bool(fields["sili"]))
-        self._state.read += exchange.moved
+        try:
+            if fields["fixed"]:
+                self._read_fixed(cartridge, length, exchange, suppress=bool(fields["sili"]))
+            elif length > transfer.MAX_BLOCK:
+                raise refuse(*INVALID_FIELD)
+            elif length:
+                self._read_variable(cartridge, length, exchange, suppress=bool(fields["sili"]))
+        finally:
+            self._state.read += exchange.moved
 
     def _read_variable(
         self, cartridge: Cartridge, length: int, exchange: Exchange, *, suppress: bool
@@ -358,7 +359,9 @@ class DriveTarget(Target):
     def _log_sense(self, fields: Fields, exchange: Exchange) -> None:
         if fields["subpage"] or fields["sp"]:
             raise refuse(*INVALID_FIELD)
-        data = drive_pages.log_page(fields["page"], self._state, self._threaded_or_none())
+        wanted = fields["page"] == pages.LOG_TAPE_CAPACITY
+        cartridge = self._threaded_or_none() if wanted else None
+        data = drive_pages.log_page(fields["page"], self._state, cartridge)
         self._touched = True
         exchange.reply(data, fields["allocation"])
 
@@ -366,14 +369,18 @@ class DriveTarget(Target):
 def _host_failure(error: OSError) -> CheckCondition:
     """Give the sense for a failure of the file system below: full, or a bad disk."""
     if error.errno in _NO_ROOM:
-        return CheckCondition(Sense(sense.HARDWARE_ERROR, 0x44, 0x00))
+        return CheckCondition(Sense(sense.HARDWARE_ERROR, 0x55, 0x03))
     return CheckCondition(Sense(sense.MEDIUM_ERROR, 0x0C, 0x00))
 
 
 def settle_unthreaded(bay: DriveBay, media: Path) -> None:
-    """Put what the cartridge in a bay holds on stable storage, whoever wrote it."""
-    fd = os.open(media / bay.load().barcode / "data", os.O_RDONLY | os.O_CLOEXEC)
+    """Put what the cartridge in a bay holds on stable storage, whoever wrote it.
+
+    A cartridge whose files cannot be read is passed over: it must come out all the same.
+    """
     try:
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
+        cartridge = Cartridge(media / bay.load().barcode)
+    except LibraryDamaged:
+        return
+    with closing(cartridge):
+        cartridge.sync()

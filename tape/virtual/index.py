@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
-from tape.virtual.record import ENTRY_SIZE, Entry, EntryKind, MalformedRecord
+from tape.virtual.record import ENTRY_SIZE, RECORD_SIZE, Entry, EntryKind, MalformedRecord
 
 
 class Index:
@@ -42,11 +42,11 @@ class Index:
             self._extras[number],
         )
 
-    def load(self, size: int) -> int:
+    def load(self, size: int) -> Entry | None:
         """Read the file; drop what is torn or lies beyond a data file of `size` bytes.
 
-        Returns how far everything is known to be on stable storage, which is more than
-        `size` when the data file has lost something.
+        Returns the last SYNCED entry, one dropped too: it lies beyond `size` when the data
+        file has lost something.
         """
         self._clear()
         raw = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
@@ -60,11 +60,11 @@ class Index:
         while keep and self._end(keep - 1) > size:
             keep -= 1
         self.keep(keep)
-        return synced.offset if synced else 0
+        return synced
 
     def _end(self, number: int) -> int:
         marker = self._kinds[number] in {EntryKind.SYNCED, EntryKind.BOOT}
-        return self._offsets[number] + (0 if marker else 1)
+        return self._offsets[number] + (0 if marker else RECORD_SIZE)
 
     def _remember(self, entry: Entry) -> None:
         self._kinds.append(entry.kind)
@@ -75,10 +75,12 @@ class Index:
             self.filemarks.append(entry.object)
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Add entries to the file and to memory. Raises OSError."""
+        """Add entries to the file and to memory, all or none. Raises OSError."""
         batch = list(entries)
-        raw = b"".join(entry.encode() for entry in batch)
-        if os.pwrite(self._fd, raw, len(self) * ENTRY_SIZE) != len(raw):
+        raw, end = b"".join(entry.encode() for entry in batch), len(self) * ENTRY_SIZE
+        if os.pwrite(self._fd, raw, end) != len(raw):
+            # Entries that were written would come to life behind the next one.
+            os.ftruncate(self._fd, end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for entry in batch:
             self._remember(entry)
@@ -89,11 +91,10 @@ class Index:
 
     def keep(self, count: int) -> None:
         """Forget all but the first `count` entries."""
+        dropped = self._kinds[count:].count(EntryKind.FILEMARK)
+        del self.filemarks[len(self.filemarks) - dropped :]
         for column in (self._kinds, self._objects, self._offsets, self._extras):
             del column[count:]
-        last = self._objects[-1] if count else -1
-        while self.filemarks and self.filemarks[-1] > last:
-            self.filemarks.pop()
         os.ftruncate(self._fd, count * ENTRY_SIZE)
 
     def nearest(self, number: int) -> tuple[int, int] | None:

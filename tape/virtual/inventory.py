@@ -13,6 +13,7 @@ from tape.errors import LibraryDamaged
 from tape.virtual.attributes import read_json, write_json
 
 FIRST_TRANSPORT, FIRST_DRIVE, FIRST_MAILSLOT, FIRST_SLOT = 1, 0x100, 0x300, 0x400
+_ADDRESSES = 0x10000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class Layout:
             ElementKind.SLOT: (FIRST_SLOT, self.slots),
         }[kind]
         return range(first, first + count)
+
+    def most(self, kind: ElementKind) -> int:
+        """Give how many elements of a kind have addresses of their own."""
+        first = self.addresses(kind).start
+        above = (FIRST_DRIVE, FIRST_MAILSLOT, FIRST_SLOT, _ADDRESSES)
+        return min(start for start in above if start > first) - first
 
     def kind(self, address: int) -> ElementKind | None:
         """Tell what lies at an address, or None."""

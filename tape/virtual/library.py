@@ -9,6 +9,7 @@ media/BARCODE/       a cartridge, in the library or on the shelf
 faults.json          faults on purpose, when there are any
 """
 
+import shutil
 import uuid
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -27,6 +28,7 @@ from tape.virtual.drive import DriveTarget
 from tape.virtual.faults import FILE as FAULTS
 from tape.virtual.faults import Faults
 from tape.virtual.inventory import Inventory, Layout, Place
+from tape.virtual.record import FILE_HEADER
 from tape.virtual.robot import Robot
 from tape.virtual.state import DriveBay
 from tape.virtual.transport import OpenerLock, VirtualTransport
@@ -87,11 +89,13 @@ class VirtualLibrary:
         """Make a library with cartridges of these barcodes in its slots.
 
         Barcodes that begin with CLN are cleaning cartridges. Raises InvalidRequest when
-        there is a library already or more cartridges than slots, InvalidName.
+        there is a library already or more cartridges than slots, InvalidName. What a
+        creation cut short has left is made anew, but recorded cartridges are never touched.
         """
         path = Path(path)
         if (path / "library.json").exists():
             raise InvalidRequest(str(path), "there is a virtual library already")
+        _check_layout(path, Layout(drives, slots, mailslots))
         serial = f"SR{uuid.uuid4().hex[:8].upper()}"
         config = LibraryConfig(name or path.name, serial, drives, slots, mailslots, durable)
         library = cls(path, config)
@@ -105,7 +109,9 @@ class VirtualLibrary:
                 str(self.path), f"{len(cartridges)} cartridges for {self.config.slots} slots"
             )
         for barcode in cartridges:
-            check_barcode(barcode)
+            if cartridges.count(check_barcode(barcode)) > 1:
+                raise InvalidRequest(f"cartridge {barcode}", "its barcode is given twice")
+        _clear_blank(self.path / "media")
         (self.path / "media").mkdir(parents=True, exist_ok=True)
         (self.path / "changer").mkdir(exist_ok=True)
         for number in range(self.config.drives):
@@ -157,6 +163,7 @@ class VirtualLibrary:
             undo.callback(bay.close)
             lock = OpenerLock(bay.path / "opener", "drive", name)
             undo.callback(lock.release)
+            self._reconcile()
             media, serial = self.path / "media", self.drive_serial(number)
             target = DriveTarget(bay, media, _DRIVE, serial, durable=self.config.durable)
             undo.pop_all()
@@ -191,9 +198,9 @@ class VirtualLibrary:
         Raises InvalidName, InvalidRequest when the barcode is taken or no slot is free.
         """
         check_barcode(barcode)
-        if (self.path / "media" / barcode).exists():
-            raise InvalidRequest(f"cartridge {barcode}", "there is one of this barcode already")
         with closing(self._robot()) as robot, robot.locked() as inventory:
+            if (self.path / "media" / barcode).exists():
+                raise InvalidRequest(f"cartridge {barcode}", "there is one of this barcode already")
             address = self._free(inventory, ElementKind.MAILSLOT if mailslot else ElementKind.SLOT)
             self._blank(barcode, capacity)
             self._place(inventory, address, barcode)
@@ -235,8 +242,8 @@ class VirtualLibrary:
 
     def set_write_protected(self, barcode: str, *, protected: bool) -> None:
         """Move a cartridge's write protect tab; raises InvalidRequest while it is in a drive."""
-        attributes = self._attributes(barcode)
         with closing(self._robot()) as robot, robot.locked() as inventory:
+            attributes = self._attributes(barcode)
             address = inventory.find(barcode)
             if address is not None and self.layout.kind(address) is ElementKind.DRIVE:
                 raise InvalidRequest(f"cartridge {barcode}", "it is in a drive")
@@ -260,6 +267,11 @@ class VirtualLibrary:
 
     def _robot(self) -> Robot:
         return Robot(self.path, self.layout)
+
+    def _reconcile(self) -> None:
+        """Let the drives follow the inventory: one cartridge must not be in two of them."""
+        with closing(self._robot()) as robot, robot.locked():
+            return
 
     def _attributes(self, barcode: str) -> Attributes:
         path = self.path / "media" / check_barcode(barcode)
@@ -289,3 +301,22 @@ class VirtualLibrary:
         inventory.places[address] = Place(barcode, imported=mail)
         inventory.attend(0x28, 0x01 if mail else 0x00)
         inventory.save()
+
+
+def _check_layout(path: Path, layout: Layout) -> None:
+    for kind in (ElementKind.DRIVE, ElementKind.MAILSLOT, ElementKind.SLOT):
+        found, most = len(layout.addresses(kind)), layout.most(kind)
+        if found > most:
+            raise InvalidRequest(str(path), f"{found} elements of kind {kind.name}, at most {most}")
+
+
+def _clear_blank(media: Path) -> None:
+    """Remove the blank cartridges of a library that was never made; refuse recorded ones."""
+    if not media.is_dir():
+        return
+    for path in sorted(media.iterdir()):
+        data = path / "data"
+        if data.exists() and data.stat().st_size > FILE_HEADER:
+            reason = f"{path} is recorded, but there is no library.json; move it away first"
+            raise InvalidRequest(str(media.parent), reason)
+    shutil.rmtree(media)

@@ -145,6 +145,8 @@ class DriveBay:
     def power_on(self) -> None:
         """Reset the drive when it was used last before the machine started anew."""
         boot = boot_hash()
+        if self.load().boot == boot:  # a look needs no lock: a long command holds nobody up
+            return
         with self.locked() as state:
             if state.boot == boot:
                 return

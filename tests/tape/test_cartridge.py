@@ -1,12 +1,15 @@
 """The file format of a virtual cartridge, and what crashes and rot do to it."""
 
+import json
 import os
+import uuid
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tape.errors import LibraryDamaged
 from tape.virtual import cartridge as module
 from tape.virtual.cartridge import Cartridge, Damaged, Full
 from tape.virtual.record import (
@@ -195,14 +198,50 @@ def test_synced_data_that_are_gone_are_no_end_of_data(tape: Tape) -> None:
     write(cartridge, b"a" * 50, b"b" * 50)
     cartridge.sync()
     os.truncate(tape.data, FILE_HEADER + RECORD_SIZE + 50)
-    again = tape.load()
     buffer = memoryview(bytearray(100))
-    assert again.read(buffer) is not None
-    with pytest.raises(Damaged, match="end of data cannot be found"):
-        again.read(buffer)
+    for boot in (THIS_BOOT, THIS_BOOT, NEXT_BOOT, NEXT_BOOT):  # nobody makes the others forget
+        again = tape.load(boot)
+        assert again.read(buffer) is not None
+        with pytest.raises(Damaged, match="end of data cannot be found"):
+            again.read(buffer)
+        again.sync()
     again.seek(1)
     write(again, b"c")
     assert read_all(tape.load()) == [b"a" * 50, b"c"]
+
+
+@pytest.mark.parametrize("boot", [THIS_BOOT, NEXT_BOOT])
+@pytest.mark.parametrize("torn", [0, 16])
+def test_a_filemark_that_was_lost_is_not_in_the_index(tape: Tape, torn: int, boot: int) -> None:
+    cartridge = tape.load()
+    write(cartridge, b"a" * 50)
+    cartridge.sync()
+    end = cartridge.end_offset
+    cartridge.append_filemarks(1)
+    os.truncate(tape.data, end + torn)
+    again = tape.load(boot)
+    assert (again.end_object, list(again.index.filemarks)) == (1, [])
+    again.seek(1)
+    write(again, b"b" * 50)
+    assert list(tape.load(boot).index.filemarks) == []
+
+
+def test_a_filemark_behind_the_last_sync_counts_once(tape: Tape) -> None:
+    cartridge = tape.load()
+    write(cartridge, b"a" * 50)
+    cartridge.sync()
+    cartridge.append_filemarks(1)
+    assert list(tape.load(NEXT_BOOT).index.filemarks) == [1]
+
+
+def test_the_next_opener_puts_what_a_killed_one_wrote_on_stable_storage(tape: Tape) -> None:
+    write(tape.load(), b"a" * 50, b"b" * 50)
+    tape.load().sync()
+    tape.overwrite(FILE_HEADER + RECORD_SIZE, b"!")
+    again = tape.load(NEXT_BOOT)
+    assert again.end_object == 2
+    with pytest.raises(Damaged, match="checksum of object 0"):
+        read_all(again)
 
 
 def test_a_lost_index_is_made_anew(tape: Tape) -> None:
@@ -278,6 +317,16 @@ def test_capacity_is_kept(tmp_path: Path) -> None:
     cartridge.close()
 
 
+def test_attributes_that_make_no_sense_are_told(tape: Tape) -> None:
+    path = tape.path / "attributes.json"
+    good = json.loads(path.read_text())
+    for wrong in ({"capacity": "16G"}, {"write_protected": "no"}, {"uuid": str(uuid.uuid4())}):
+        path.write_text(json.dumps(good | wrong))
+        with pytest.raises(LibraryDamaged) as caught:
+            tape.load()
+        assert caught.value.library == tape.path.parents[1].name
+
+
 def test_a_blank_cartridge_takes_no_space(tape: Tape) -> None:
     assert tape.data.stat().st_blocks * 512 <= FILE_HEADER
 
@@ -301,9 +350,10 @@ def test_cut_anywhere_it_opens_with_a_whole_beginning(
     os.truncate(tape.data, data.draw(st.integers(FILE_HEADER, tape.data.stat().st_size)))
     os.truncate(tape.index, data.draw(st.integers(0, tape.index.stat().st_size)))
     again = Cartridge(tape.path, boot=data.draw(st.sampled_from([THIS_BOOT, NEXT_BOOT])))
-    found = read_all(again)
+    found, marks = read_all(again), list(again.index.filemarks)
     again.close()
     assert found == expected[: len(found)]
+    assert marks == [i for i, kept in enumerate(found) if kept is None]
 
 
 @given(st.data())
@@ -337,7 +387,8 @@ def test_a_machine_crash_anywhere_keeps_everything_synced(
     os.truncate(tape.data, kept + data.draw(st.integers(0, tail)))
     tape.overwrite(kept, data.draw(st.binary(max_size=tail)))
     again = Cartridge(tape.path, boot=NEXT_BOOT, durable=False)
-    found = read_all(again)
+    found, marks = read_all(again), list(again.index.filemarks)
     again.close()
     assert found == expected[: len(found)]
     assert len(found) >= sure
+    assert marks == [i for i, kept in enumerate(found) if kept is None]

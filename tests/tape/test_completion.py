@@ -26,6 +26,8 @@ CASES = [
     (Sense(6, 0x28, 0x01), errors.InventoryChanged, 1),
     (Sense(6, 0x2A, 0x01), errors.UnitAttention, 1),
     (Sense(7, 0x27, 0), errors.WriteProtected, 3),
+    (Sense(7, 0x74, 1), errors.SenseError, 1),
+    (Sense(4, 0x55, 3), errors.StorageFull, 4),
     (Sense(8, 0x00, 5), errors.BlankCheck, 1),
     (Sense(0, 0x00, 1, filemark=True), errors.FilemarkReached, 1),
     (Sense(0, 0x00, 4, eom=True), errors.BeginningOfMedium, 1),

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tape import sense
 from tape.changer import Changer
-from tape.drive import Drive
+from tape.drive import Drive, FixedRead
 from tape.errors import (
+    EndOfMedium,
     HardwareError,
     LibraryDamaged,
     MediumError,
@@ -22,7 +24,7 @@ from tape.virtual.faults import Fault, read_faults, write_faults
 from tape.virtual.library import VirtualLibrary
 from tape.virtual.transport import VirtualTransport
 
-WRITE, REWIND, MOVE = 0x0A, 0x01, 0xA5
+READ, WRITE, REWIND, MOVE = 0x08, 0x0A, 0x01, 0xA5
 WRITE_ERROR = Sense(3, 0x0C, 0)
 
 
@@ -96,6 +98,27 @@ def test_a_deferred_error_says_so(transport: VirtualTransport, drive: Drive) -> 
     transport.faults.add(Fault(opcode=WRITE, sense=Sense(3, 0x0C, 0, deferred=True)))
     with pytest.raises(MediumError, match="an earlier command failed"):
         drive.write_block(b"x")
+
+
+def test_a_recovered_write_that_left_something_is_no_success(
+    transport: VirtualTransport, drive: Drive
+) -> None:
+    left = Sense(sense.RECOVERED, 0, 2, information=100, eom=True, valid=True)
+    transport.faults.add(Fault(opcode=WRITE, sense=left))
+    with pytest.raises(EndOfMedium) as caught:
+        drive.write_block(b"x" * 100)
+    assert caught.value.information == 100
+
+
+def test_recovered_fixed_blocks_are_read(transport: VirtualTransport, drive: Drive) -> None:
+    drive.set_block_size(10)
+    drive.write_blocks(b"x" * 20, 10)
+    drive.rewind()
+    told = Sense(sense.RECOVERED, 0x17, 1, valid=True)
+    transport.faults.add(Fault(opcode=READ, sense=told, after=True))
+    buffer = bytearray(20)
+    assert drive.read_blocks(buffer, 10) == FixedRead(20)
+    assert bytes(buffer) == b"x" * 20
 
 
 def test_a_lost_answer_leaves_the_deed_done(transport: VirtualTransport, drive: Drive) -> None:

@@ -14,7 +14,7 @@ from tape.virtual.faults import Fault, write_faults
 from tape.virtual.library import VirtualLibrary
 
 pytestmark = pytest.mark.trio
-REWIND = 0x01
+TEST_UNIT_READY, REWIND = 0x00, 0x01
 
 
 class Room:
@@ -97,6 +97,24 @@ async def test_states(room: Room) -> None:
             while room.drive.status().holder == "rewind for the night":
                 await room.drive.abort()
     assert room.drive.status().state == "idle"
+
+
+async def test_a_drive_that_hangs_when_it_is_opened_is_broken_off(room: Room) -> None:
+    write_faults(room.library.path, [Fault(device="drive0", opcode=TEST_UNIT_READY, hang=True)])
+
+    async def ask() -> None:
+        with pytest.raises(TransportFailed, match="TEST UNIT READY did not complete: aborted"):
+            await room.drive.call(Drive.position)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await until_working(room.drive)
+            while room.drive.status().state == "working":
+                await room.drive.abort()
+    assert room.drive.status().state == "closed"
+    (room.library.path / "faults.json").unlink()
+    assert (await room.drive.call(Drive.position)).beginning
 
 
 async def test_a_hung_drive_holds_up_nobody_else(room: Room) -> None:

@@ -1,5 +1,6 @@
 """What only a virtual drive can be made to do at will, at the level of CDBs too."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,24 +9,27 @@ import pytest
 from tape import cdb, pages, sense
 from tape.cdb import Command
 from tape.changer import Changer
-from tape.drive import Drive
+from tape.drive import Drive, Position
 from tape.errors import (
     BlankCheck,
     CartridgeChanged,
     CleaningCartridge,
     DeviceBusy,
     EndOfMedium,
+    FilemarkReached,
     IllegalRequest,
     InvalidRequest,
     MediumError,
     NoCartridge,
+    NotLoaded,
     RemovalPrevented,
+    StorageFull,
     TransportFailed,
     WriteProtected,
 )
 from tape.names import OnClose
 from tape.sense import Sense
-from tape.transport import Category
+from tape.transport import Category, Completion
 from tape.virtual.library import VirtualLibrary
 from tape.virtual.state import DriveBay
 
@@ -129,8 +133,12 @@ def test_a_cartridge_that_cannot_be_opened_is_a_medium_error(library: VirtualLib
     put(library, 0x400)
     with Drive(library.drive_transport(0)) as drive:
         drive.clear_attentions()
-        with pytest.raises(MediumError):
+        with pytest.raises(MediumError, match="medium format corrupted"):
             drive.rewind()
+        assert drive.tape_alerts() == frozenset()
+        drive.unload()
+        with pytest.raises(NotLoaded):
+            drive.ready()
 
 
 def test_a_new_cartridge_is_told_once(library: VirtualLibrary) -> None:
@@ -308,6 +316,55 @@ def test_logs_count_bytes(drive: Drive) -> None:
     assert {0x0C, 0x12, 0x2E, 0x31} <= set(supported)
 
 
+def test_short_blocks_are_counted_too(drive: Drive) -> None:
+    drive.write_block(bytes(1000))
+    drive.rewind()
+    drive.read_block(bytearray(5000))
+    assert pages.SequentialAccess.decode(drive.log_page(pages.LOG_SEQUENTIAL_ACCESS)).read == 1000
+
+
+def test_what_remains_is_counted_from_the_end_of_data(drive: Drive) -> None:
+    drive.write_block(bytes(MIB))
+    for stand in (drive.space_end_of_data, drive.rewind):
+        stand()
+        assert drive.capacity() == pages.TapeCapacity(2, 4)
+    drive.write_filemarks()
+    assert drive.capacity() == pages.TapeCapacity(3, 4)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def write_for_ever(drive: Drive) -> None:
+    while True:
+        drive.write_block(bytes(10_000))
+
+
+@pytest.mark.root
+def test_a_full_disk_is_not_the_cartridges_fault(small_disk: Path) -> None:
+    library = VirtualLibrary.create(small_disk / "lib0", drives=1, slots=1, cartridges=["A"])
+    put(library, 0x400)
+    with Drive(library.drive_transport(0)) as drive:
+        drive.wait_ready()
+        with pytest.raises(StorageFull, match="the storage behind it is full"):
+            write_for_ever(drive)
+        written = drive.position().object
+        assert 10 < written < 200
+        drive.space_blocks(-5)
+        drive.write_filemarks()
+    with Drive(library.drive_transport(0)) as drive:
+        drive.rewind()
+        with pytest.raises(FilemarkReached):
+            drive.space_blocks(written)
+        assert drive.position() == Position(written - 4, 1)
+
+
 @pytest.mark.parametrize(
     ("on_close", "state"), [("r", "rewound"), ("nr", "left"), ("ur", "unloaded")]
 )
@@ -337,6 +394,41 @@ def test_buffers_that_cannot_be_transferred(drive: Drive) -> None:
         lambda: drive.read_block(bytearray()),
         lambda: drive.write_blocks(b"abc", 2),
         lambda: drive.write_blocks(b"", 2),
+        lambda: drive.write_blocks(b"abc", 0),
+        lambda: drive.read_blocks(bytearray(5), 2),
+        lambda: drive.read_blocks(bytearray(5), 0),
     ):
         with pytest.raises(InvalidRequest):
             act()
+
+
+def test_numbers_that_no_command_carries(drive: Drive) -> None:
+    for act in (
+        lambda: drive.space_filemarks(1 << 24),
+        lambda: drive.locate(-1),
+        lambda: drive.write_filemarks(-1),
+        lambda: drive.set_block_size(1 << 24),
+        lambda: drive.set_block_size(-1),
+    ):
+        with pytest.raises(InvalidRequest):
+            act()
+    assert drive.settings().block_size == 0
+
+
+class Lost:
+    """A drive's transport whose READ POSITION says `flags`."""
+
+    name = "nrst0a"
+
+    def __init__(self, flags: int) -> None:
+        self.flags = flags
+
+    def execute(self, cdb: bytes, *, data_out=None, data_in=None, timeout=60.0) -> Completion:
+        data_in[0] = self.flags
+        return Completion(Category.GOOD)
+
+
+@pytest.mark.parametrize("flags", [0x08, 0x04])
+def test_a_position_that_the_drive_does_not_know_is_no_number(flags: int) -> None:
+    with pytest.raises(TransportFailed, match="does not know where the tape stands"):
+        Drive(Lost(flags)).position()

@@ -26,10 +26,14 @@ from tape.errors import (
     InvalidRequest,
     InventoryChanged,
     LibraryDamaged,
+    NoCartridge,
     TransportFailed,
 )
 from tape.opening import open_transport
+from tape.virtual.index import Index
 from tape.virtual.library import VirtualLibrary
+from tape.virtual.record import Entry, EntryKind
+from tape.virtual.state import DriveBay
 
 SLOT, DRIVE, MAIL = 0x400, 0x100, 0x300
 BLOCK = 64 << 10
@@ -161,6 +165,80 @@ def test_creating_twice_and_opening_nothing(library: VirtualLibrary, tmp_path: P
         VirtualLibrary.create(tmp_path / "small", slots=2, cartridges=["A", "B", "C"])
     with pytest.raises(InvalidName):
         VirtualLibrary.create(tmp_path / "odd", cartridges=["a b"])
+
+
+def test_a_creation_cut_short_is_made_anew(library: VirtualLibrary) -> None:
+    (library.path / "library.json").unlink()
+    again = VirtualLibrary.create(library.path, cartridges=["SR0001L8", "SR0003L8"])
+    assert [c.attributes.barcode for c in again.cartridges()] == ["SR0001L8", "SR0003L8"]
+
+
+def test_recorded_cartridges_outlive_a_lost_library_file(
+    library: VirtualLibrary, changer: Changer
+) -> None:
+    changer.move(SLOT, DRIVE)
+    with Drive(library.drive_transport(0)) as drive:
+        drive.wait_ready()
+        drive.write_block(b"precious")
+    (library.path / "library.json").unlink()
+    with pytest.raises(InvalidRequest, match="SR0001L8 is recorded"):
+        VirtualLibrary.create(library.path, cartridges=["SR0001L8"])
+    assert (library.path / "media" / "SR0001L8" / "data").stat().st_size > 4096
+
+
+def test_libraries_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="twice"):
+        VirtualLibrary.create(tmp_path / "lib0", cartridges=["A", "A"])
+    for size in ({"drives": 513}, {"mailslots": 257}, {"slots": 64513}):
+        with pytest.raises(InvalidRequest, match="at most"):
+            VirtualLibrary.create(tmp_path / "lib0", **size)
+    assert not (tmp_path / "lib0").exists()
+
+
+def test_a_cartridge_without_its_data_comes_out_of_a_drive(
+    library: VirtualLibrary, changer: Changer
+) -> None:
+    changer.move(SLOT, DRIVE)
+    (library.path / "media" / "SR0001L8" / "data").unlink()
+    changer.move(DRIVE, SLOT)
+    assert changer.inventory().at(SLOT).barcode == "SR0001L8"
+
+
+def test_a_drive_follows_the_inventory_before_it_is_opened(library: VirtualLibrary) -> None:
+    """What a power loss may leave: a drive remembers a cartridge that lies in a slot."""
+    path = library.path / "elements.json"
+    before = path.read_text()
+    with Changer(library.changer_transport()) as changer:
+        changer.move(SLOT, DRIVE)
+    path.write_text(before)
+    with Drive(library.drive_transport(0)) as drive, pytest.raises(NoCartridge):
+        drive.wait_ready(0)
+
+
+def test_a_long_command_of_a_drive_holds_the_changer_up_for_nothing(
+    library: VirtualLibrary, changer: Changer
+) -> None:
+    bay = DriveBay(library.path / "drives" / "0")
+    with bay.locked():
+        looker = threading.Thread(target=changer.inventory, daemon=True)
+        looker.start()
+        looker.join(30)
+        held_up = looker.is_alive()
+    bay.close()
+    looker.join()
+    assert not held_up
+
+
+def test_what_was_written_is_safe_once_moved_out(library: VirtualLibrary, changer: Changer) -> None:
+    changer.move(SLOT, DRIVE)
+    with Drive(library.drive_transport(0)) as drive:
+        drive.wait_ready()
+        drive.write_block(b"x" * 100)
+    changer.move(DRIVE, SLOT)
+    index = Index(library.path / "media" / "SR0001L8" / "index")
+    synced = index.load(1 << 40)
+    index.close()
+    assert synced == Entry(EntryKind.SYNCED, 1, 4096 + 32 + 100)
 
 
 @pytest.mark.parametrize(
