@@ -340,9 +340,9 @@ class Aggregate:
 
         Raises InvalidName, NotFound, Busy while something uses it or holds one of its snapshots.
         """
-        volume = self.volume(name)
-        layout = self.layout
+        layout = self._layout()
         with failing("delete volume", name), exclusive(layout.volumes) as volumes:
+            volume = self.volume(name)
             volume.refuse_while_used()
             with volume.snapshots.exclusive():
                 for lock in volume.snapshots.all_locks():
@@ -356,9 +356,8 @@ class Aggregate:
     def rename_volume(self, old: str, new: str) -> Volume:
         """Rename a volume. Raises InvalidName, NotFound, AlreadyExists, Busy while it is used."""
         check_volume_name(new)
-        volume = self.volume(old)
-        with failing("rename volume", old), exclusive(self.layout.volumes) as volumes:
-            volume.refuse_while_used()
+        with failing("rename volume", old), exclusive(self._layout().volumes) as volumes:
+            self.volume(old).refuse_while_used()
             try:
                 renameat2(volumes, old, volumes, new, RENAME_NOREPLACE)
             except FileExistsError:

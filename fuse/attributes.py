@@ -30,11 +30,16 @@ MISSING = 10.0
 
 
 def entry(
-    status: os.stat_result, node: int, lifetime: Lifetime = ACTIVE
+    status: os.stat_result, node: int, lifetime: Lifetime = ACTIVE, generation: int = 0
 ) -> pyfuse3.EntryAttributes:
-    """Give the attributes of `node`, whose lstat is `status`."""
+    """Give the attributes of `node`, whose lstat is `status`.
+
+    The kernel takes note of `generation` in the answer to a lookup, and of what else makes it
+    know a node; it must always be the same for a node.
+    """
     attributes = pyfuse3.EntryAttributes()
     attributes.st_ino = node
+    attributes.generation = generation
     attributes.st_mode = status.st_mode
     attributes.st_nlink = status.st_nlink
     attributes.st_uid = status.st_uid

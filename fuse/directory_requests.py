@@ -9,8 +9,7 @@ import os
 import pyfuse3
 import trio
 
-from fuse import attributes, snapdir
-from fuse.attributes import VIRTUAL
+from fuse import snapdir
 from fuse.handling import handler
 from fuse.listing import Listing, Name, SnapshotListing
 from fuse.mounted import MountedVolume
@@ -28,7 +27,7 @@ class DirectoryRequests:
     _mounted: MountedVolume
     _next_listing: int
 
-    def directory_in(self, subvolid: int, owner: int) -> os.stat_result | None:
+    def directory_in(self, subvolid: int, owner: int) -> pyfuse3.EntryAttributes | None:
         """See NameRequests."""
         raise NotImplementedError
 
@@ -101,11 +100,9 @@ class DirectoryRequests:
         if name.name == snapdir.NAME:
             return None
         try:
-            status = os.stat(name.name, dir_fd=listing.fd, follow_symlinks=False)
+            return mounted.entry(ids.subvolid(listing.node), listing.fd, name.name)
         except FileNotFoundError:
             return None
-        node = ids.node(ids.subvolid(listing.node), status.st_ino)
-        return attributes.entry(status, node, mounted.lifetime(node))
 
     def _read_last(self, directory: int, token: pyfuse3.ReaddirToken) -> None:
         mounted = self._mounted
@@ -123,11 +120,10 @@ class DirectoryRequests:
             if name.name in (b".", b".."):
                 entry = _bare(listing.node if name.name == b"." else owner)
             else:
-                status = self.directory_in(name.next, owner)
-                if status is None:
+                found = self.directory_in(name.next, owner)
+                if found is None:
                     continue
-                node = mounted.ids.node(name.next, status.st_ino)
-                entry = attributes.entry(status, node, VIRTUAL)
+                entry = found
             if not pyfuse3.readdir_reply(token, name.name, entry, name.next):
                 return
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import pyfuse3
 import trio
 
-from fuse import attributes, snapdir
+from fuse import snapdir
 from fuse.caller import acting_as, drop_privilege
 from fuse.fence import is_lun
 from fuse.handling import handler, refuse
@@ -52,23 +52,20 @@ class FileRequests:
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Open a file; EBUSY while it is restricted, EROFS to change a snapshot."""
-        return await self._open(inode, flags, ctx)
-
-    async def _open(self, node: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         mounted = self._mounted
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            mounted.check_writable(node)
-        path = mounted.path(node)
-        found = mounted.fence.admit(node, path)
+            mounted.check_writable(inode)
+        path = mounted.path(inode)
+        found = mounted.fence.admit(inode, path)
         if flags & os.O_TRUNC:
             drop_privilege(path, ctx)
         bulk = flags & os.O_TRUNC and os.stat(path).st_size >= BULK
         passed_on = os.O_ACCMODE if bulk else os.O_ACCMODE | os.O_TRUNC
         fd = mounted.reopen(path, flags & passed_on)
         if bulk:
-            with mounted.fence.change(node):
+            with mounted.fence.change(inode):
                 await _empty(fd)
-        handle = mounted.files.add(OpenFile(fd, node, _unseen_writer(flags, ctx)))
+        handle = mounted.files.add(OpenFile(fd, inode, _unseen_writer(flags, ctx)))
         lun = is_lun(found)
         return pyfuse3.FileInfo(fh=handle, direct_io=lun, keep_cache=not lun)
 
@@ -76,7 +73,11 @@ class FileRequests:
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        """Create a file of the caller's and open it."""
+        """Create a file of the caller's and open it.
+
+        What the engine made since the kernel last looked is ESTALE: the kernel looks again, and
+        decides who may open what it finds.
+        """
         mounted = self._mounted
         mounted.check_writable(parent_inode)
         if name == snapdir.NAME:
@@ -86,11 +87,10 @@ class FileRequests:
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
-            return await self._open_existing(parent_inode, name, flags, ctx)
-        status = os.stat(fd)
-        node = mounted.ids.node(mounted.ids.active, status.st_ino)
-        mounted.files.add(OpenFile(fd, node, _unseen_writer(flags, ctx)))
-        return pyfuse3.FileInfo(fh=fd, keep_cache=True), attributes.entry(status, node)
+            refuse(errno.ESTALE)
+        entry = mounted.entry(mounted.ids.active, fd)
+        mounted.files.add(OpenFile(fd, entry.st_ino, _unseen_writer(flags, ctx)))
+        return pyfuse3.FileInfo(fh=fd, keep_cache=True), entry
 
     def _create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -107,18 +107,6 @@ class FileRequests:
         directory = mounted.fd(parent)
         with acting_as(ctx):
             return os.open(name, how, stat.S_IMODE(mode), dir_fd=directory)
-
-    async def _open_existing(
-        self, parent: int, name: bytes, flags: int, ctx: pyfuse3.RequestContext
-    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        """Open what the engine made since the kernel last looked."""
-        mounted = self._mounted
-        status = os.stat(name, dir_fd=mounted.fd(parent), follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
-            refuse(errno.ESTALE)  # the kernel looks again and follows what it finds
-        node = mounted.ids.node(mounted.ids.active, status.st_ino)
-        info = await self._open(node, flags, ctx)
-        return info, attributes.entry(os.stat(mounted.files[info.fh].fd), node)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:

@@ -1,4 +1,4 @@
-"""System calls that Python's os module lacks: mount, umount2, renameat2, open_by_handle_at.
+"""System calls that Python's os module lacks: mounts, renameat2, file handles.
 
 All release the GIL and raise OSError with the errno of the call.
 """
@@ -17,9 +17,17 @@ MS_BIND = 4096
 
 MNT_DETACH = 2
 AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.open_by_handle_at.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
+_libc.name_to_handle_at.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int,
+)
 _libc.renameat2.argtypes = (
     ctypes.c_int,
     ctypes.c_char_p,
@@ -50,6 +58,12 @@ def open_by_handle_at(mount_fd: int, handle: bytes, flags: int) -> int:
     if fd < 0:
         raise _fail()
     return fd
+
+
+def name_to_handle_at(dir_fd: int, name: bytes, handle: int, mount_id: int, flags: int) -> None:
+    """Fill the struct file_handle at address `handle` and the int at `mount_id`; see the manual."""
+    if _libc.name_to_handle_at(dir_fd, name, handle, mount_id, flags) < 0:
+        raise _fail(name)
 
 
 def renameat2(

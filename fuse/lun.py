@@ -100,9 +100,9 @@ class Luns:
 
     def _list_at(self, place: str) -> Iterator[Lun]:
         """Yield the LUNs of a qtree, or of the root. Raises OSError."""
-        with os.scandir(self._volume.path / place) as entries:
+        # The qtree, or a file in it, may go away while it is looked at.
+        with suppress(FileNotFoundError), os.scandir(self._volume.path / place) as entries:
             for entry in entries:
-                # A file, or the qtree, may go away while it is looked at.
                 with suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False):
                         data = read_metadata(entry.path)

@@ -6,13 +6,16 @@ import errno
 import os
 from pathlib import Path
 
+import pyfuse3
+
+from fuse import attributes
 from fuse.attributes import ACTIVE, SNAPSHOT, VIRTUAL, Lifetime
 from fuse.border import Borders
 from fuse.fence import Fence
-from fuse.handle import ROOT_INODE, open_inode
+from fuse.handle import ROOT_INODE, Generations, open_inode
 from fuse.handling import refuse
 from fuse.listing import Listing, SnapshotListing
-from fuse.nodes import HandleCache, NodeIds
+from fuse.nodes import ROOT_NODE, HandleCache, NodeIds
 from fuse.openfile import OpenFiles
 from fuse.snapdir import SnapshotTable
 from fuse.volume import Volume
@@ -36,6 +39,7 @@ class MountedVolume:
         self.listings: dict[int, Listing | SnapshotListing] = {}
         self.snapshots = SnapshotTable(snapshots)
         self.fence = Fence()
+        self._generations = Generations()
         self.borders = Borders(self.root_fd, volume.subvolid)
         for marked in volume.restrictions.list():
             self.fence.raise_for(self.ids.node(volume.subvolid, marked.inode), marked.mark.session)
@@ -53,9 +57,11 @@ class MountedVolume:
             return self.handles.fd(node)
         except OSError as error:
             fd = self.files.of(node)
-            if fd is None:
+            if fd is not None:
+                return fd
+            if error.errno == errno.ENOENT:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from error
-            return fd
+            raise
 
     def _check_snapshot(self, subvolid: int) -> None:
         """Let go of a snapshot that was deleted, though its descriptors would still work."""
@@ -86,6 +92,23 @@ class MountedVolume:
         if self.ids.is_active(node):
             return VIRTUAL if node in self.fence else ACTIVE
         return VIRTUAL if self.ids.is_snapshot_directory(node) else SNAPSHOT
+
+    def entry(
+        self, subvolid: int, fd: int, name: bytes = b"", lifetime: Lifetime | None = None
+    ) -> pyfuse3.EntryAttributes:
+        """Give what the kernel is told of an object of `subvolid` when it gets to know it.
+
+        It is the entry `name` of the directory `fd`, or `fd` itself. Raises OSError.
+        """
+        while True:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False) if name else os.stat(fd)
+            inode, generation = self._generations.read(fd, name)
+            if inode == status.st_ino:  # else the engine put another in its place
+                break
+        node = self.ids.node(subvolid, inode)
+        if node == ROOT_NODE:  # the kernel knows it from the start, as of generation 0
+            generation = 0
+        return attributes.entry(status, node, lifetime or self.lifetime(node), generation)
 
     def release(self, node: int) -> None:
         """Hold `node` open no longer than its clients do, as the engine may have removed it."""

@@ -54,7 +54,7 @@ def clear(directory: Path) -> None:
 
 
 def detach(directory: Path) -> None:
-    """Unmount; when clients are inside, take it out of sight and let them finish."""
+    """Unmount; when clients are inside, take it out of sight: what they hold open is cut off."""
     try:
         umount(directory)
     except OSError as error:
@@ -62,7 +62,7 @@ def detach(directory: Path) -> None:
             return  # somebody unmounted it already
         if error.errno != errno.EBUSY:
             raise
-        log.warning("%s is in use, so it is detached and ends with its last user", directory)
+        log.warning("%s is in use: it is detached, and what is open there is cut off", directory)
         with suppress(FileNotFoundError):
             umount(directory, MNT_DETACH)
 

@@ -11,7 +11,7 @@ import stat
 import pyfuse3
 
 from fuse import attributes, snapdir
-from fuse.attributes import ACTIVE, SNAPSHOT, VIRTUAL
+from fuse.attributes import VIRTUAL
 from fuse.caller import acting_as
 from fuse.handle import ROOT_INODE
 from fuse.handling import handler, refuse
@@ -47,13 +47,11 @@ class NameRequests:
         mounted = self._mounted
         active = mounted.ids.is_active(parent)
         try:
-            status = os.stat(name, dir_fd=mounted.fd(parent), follow_symlinks=False)
+            return mounted.entry(mounted.ids.subvolid(parent), mounted.fd(parent), name)
         except FileNotFoundError:
             if active:
                 return attributes.missing()
             raise
-        node = mounted.ids.node(mounted.ids.subvolid(parent), status.st_ino)
-        return attributes.entry(status, node, mounted.lifetime(node))
 
     def _lookup_snapshot_directory(self, owner: int) -> pyfuse3.EntryAttributes:
         mounted = self._mounted
@@ -69,30 +67,29 @@ class NameRequests:
         if name == b"..":
             return self._itself(owner)
         subvolid = mounted.snapshots.subvolid(name)
-        status = None if subvolid is None else self.directory_in(subvolid, owner)
-        if subvolid is None or status is None:
+        entry = None if subvolid is None else self.directory_in(subvolid, owner)
+        if entry is None:
             refuse(errno.ENOENT)
-        node = mounted.ids.node(subvolid, status.st_ino)
-        return attributes.entry(status, node, VIRTUAL)
+        return entry
 
-    def directory_in(self, subvolid: int, owner: int) -> os.stat_result | None:
+    def directory_in(self, subvolid: int, owner: int) -> pyfuse3.EntryAttributes | None:
         """Give the attributes of the directory `owner` in a snapshot; None if it is not there."""
         mounted = self._mounted
         try:
-            status = os.stat(mounted.fd(mounted.ids.node(subvolid, mounted.ids.inode(owner))))
+            fd = mounted.fd(mounted.ids.node(subvolid, mounted.ids.inode(owner)))
+            entry = mounted.entry(subvolid, fd, lifetime=VIRTUAL)
         except OSError as error:
             if error.errno in (errno.ESTALE, errno.ENOENT):
                 return None
             raise
-        return status if stat.S_ISDIR(status.st_mode) else None
+        return entry if stat.S_ISDIR(entry.st_mode) else None
 
     def _itself(self, node: int) -> pyfuse3.EntryAttributes:
         mounted = self._mounted
         ids = mounted.ids
         if ids.is_snapshot_directory(node):
             return self._lookup_snapshot_directory(ids.owner(node))
-        status = os.stat(mounted.fd(node))
-        return attributes.entry(status, node, ACTIVE if ids.is_active(node) else SNAPSHOT)
+        return mounted.entry(ids.subvolid(node), mounted.fd(node))
 
     def _above(self, directory: int) -> int:
         """Give the node of the directory that `directory` is in; a snapshot's is `.snapshot`."""
@@ -120,9 +117,7 @@ class NameRequests:
         return self._mounted.fd(parent)
 
     def _made(self, directory: int, name: bytes) -> pyfuse3.EntryAttributes:
-        ids = self._mounted.ids
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        return attributes.entry(status, ids.node(ids.active, status.st_ino))
+        return self._mounted.entry(self._mounted.ids.active, directory, name)
 
     @handler
     async def mknod(

@@ -1,7 +1,7 @@
 """Node ids of the file system process, and the bounded set of descriptors behind them.
 
-A node id is `subvolume id << 40 | inode`: permanent, unique over the volume and all its
-snapshots, and enough to open the object by handle after a restart. Two kinds are special:
+A node id is `subvolume id << 40 | inode`: unique over the volume and all its snapshots, and
+enough to open the object by handle after a restart. Two kinds are special:
 1 is the root of the volume itself, and `0xFFFFFF << 40 | inode` is the virtual `.snapshot`
 directory of the directory `inode`.
 """

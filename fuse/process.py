@@ -138,7 +138,7 @@ def run(assignment: Assignment) -> None:
         aggregate = stack.enter_context(Aggregate.open(assignment.aggregate))
         volume = aggregate.volume(assignment.volume)
         _refuse_second(assignment)
-        stack.enter_context(volume.use(f"the mount at {assignment.mount}"))
+        stack.enter_context(volume.use(f"the mount at {assignment.mount}", role="mount"))
         mounted = MountedVolume(volume, volume.snapshots.directory, capacity)
         stack.callback(mounted.close)
         connection = Connection(mountpoint.attach(assignment.mount, f"snapreel:{volume.name}"))

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,8 +67,11 @@ class Qtrees:
             os.scandir(self._volume.path) as entries,
         ):
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    data = read_metadata(entry.path)
+                # A client may remove a directory while it is looked at.
+                with suppress(FileNotFoundError):
+                    data = None
+                    if entry.is_dir(follow_symlinks=False):
+                        data = read_metadata(entry.path)
                     if data is not None:
                         path = Path(entry.path)
                         found.append(Qtree(entry.name, path, entry.inode(), data))

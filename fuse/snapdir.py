@@ -49,7 +49,7 @@ class SnapshotTable:
         for name in os.listdir(os.fsencode(self._directory)):
             try:
                 found[name] = self._identify(name)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # deleted since it was listed
         return found
 

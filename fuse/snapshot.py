@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fuse.database import Database
 from fuse.descriptors import exclusive
+from fuse.engine import Engine
 from fuse.errors import AlreadyExists, Busy, NotFound, Refused, failing
 from fuse.libc import RENAME_NOREPLACE, renameat2
 from fuse.names import check_snapshot_name
@@ -63,7 +64,6 @@ class Snapshots:
 
     def __init__(self, volume: "Volume") -> None:
         self._volume = volume
-        self._engine = volume.aggregate.engine
         self.directory: Path = volume.aggregate.layout.snapshots / str(volume.subvolid)
 
     # -- snapshots --------------------------------------------------------------------------
@@ -135,11 +135,10 @@ class Snapshots:
         with self.exclusive() as fd:
             self.get(old)
             self._refuse_locked(old)
+            if self._exists(new):
+                raise AlreadyExists("snapshot", new)
             self._forget(new)
-            try:
-                renameat2(fd, old, fd, new, RENAME_NOREPLACE)
-            except FileExistsError:
-                raise AlreadyExists("snapshot", new) from None
+            renameat2(fd, old, fd, new, RENAME_NOREPLACE)
             self._engine.commit()
 
     # -- locks ------------------------------------------------------------------------------
@@ -214,6 +213,10 @@ class Snapshots:
                     yield fd
             except FileNotFoundError:
                 raise NotFound("volume", self._volume.name) from None
+
+    @property
+    def _engine(self) -> Engine:
+        return self._volume.aggregate.engine
 
     @property
     def _database(self) -> Database:

@@ -268,17 +268,22 @@ class Volume:
     # -- who uses it ------------------------------------------------------------------------
 
     @contextmanager
-    def use(self, holder: str) -> Iterator[None]:
+    def use(self, holder: str, role: str = "") -> Iterator[None]:
         """Keep the volume from being deleted or renamed; `holder` is named to who tries.
 
-        Ends with the process, however it ends. Raises NotFound.
+        Of those with a `role` there is one at a time.
+        Ends with the process, however it ends. Raises NotFound, Busy while another has the role.
         """
         users = self.aggregate.layout.users / str(self.subvolid)
-        path = users / uuid.uuid4().hex
+        path = users / (role or uuid.uuid4().hex)
         with failing("use volume", self.name), exclusive(self.aggregate.layout.volumes):
             if not self.path.exists():
                 raise NotFound("volume", self.name)
             users.mkdir(parents=True, exist_ok=True)
+            other = _live_holder(path)
+            if other is not None:
+                raise Busy("volume", self.name, other)
+            path.unlink(missing_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             os.write(fd, holder.encode())
             fcntl.flock(fd, fcntl.LOCK_EX)

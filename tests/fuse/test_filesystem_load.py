@@ -1,7 +1,7 @@
 """Many files, many clients, and crashes among them."""
 
 # The system calls themselves are what is tested.
-# ruff: noqa: PTH102, PTH104, PTH108, PTH115, PTH116
+# ruff: noqa: PTH104, PTH108
 
 import multiprocessing
 import os

@@ -15,7 +15,7 @@ import pytest
 
 from fuse import metadata
 from fuse.metadata import RestrictionMark
-from tests.fuse.mounting import Stand, mounted
+from tests.fuse.mounting import Stand, as_user, mounted
 from tests.fuse.scenarios.kit import attempt, renameat2
 
 pytestmark = pytest.mark.root
@@ -288,6 +288,22 @@ def test_the_engine_says_what_it_changed(stand: Stand, file: Path) -> None:
     assert made.read_text() == "by the engine"
     assert file.stat().st_mode & 0o777 == 0o600
     assert not (stand.mount / "newer").exists()
+
+
+def test_what_the_engine_made_meanwhile_is_not_opened_unasked(stand: Stand) -> None:
+    """A name the kernel believes free is no way around the permissions of the file there."""
+    made = stand.mount / "private"
+    stand.mount.chmod(0o777)
+    assert not made.exists()
+    beneath = stand.beneath(made)
+    beneath.write_text("secret")
+    beneath.chmod(0o600)
+
+    def create() -> bytes:
+        return os.read(os.open(made, os.O_RDWR | os.O_CREAT, 0o644), 99)
+
+    assert as_user(attempt, create, uid=64001, gid=64001) == "EACCES"
+    assert attempt(create) == b"secret"
 
 
 def test_the_mark_is_what_the_engine_writes(stand: Stand, file: Path) -> None:

@@ -116,6 +116,36 @@ def test_handles_survive_a_restart(stand: Stand) -> None:
         os.close(each)
 
 
+def test_a_handle_of_a_deleted_file_opens_no_other() -> None:
+    """btrfs gives the highest inode number again when it was mounted afresh."""
+    with mounted() as stand:
+        old = stand.mount / "old"
+        old.write_text("deleted")
+        handle, inode = handle_of(old), stand.inode(old)
+        old.unlink()
+        stand.process.stop()
+        stand.aggregate.detach()
+        stand.aggregate.attach()
+        stand.restart()
+        new = stand.mount / "new"
+        new.write_text("not to be found by that handle")
+        assert stand.inode(new) == inode
+        top = os.open(stand.mount, os.O_RDONLY)
+        try:
+            drop_kernel_caches()
+            fd = open_handle(top, handle_of(new), os.O_RDONLY)
+            os.close(fd)
+            with pytest.raises(AssertionError, match="Stale file handle"):
+                open_handle(top, handle, os.O_RDONLY)
+        finally:
+            os.close(top)
+
+
+def drop_kernel_caches() -> None:
+    """Make the kernel forget names and inodes that nobody uses."""
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -136,7 +166,7 @@ def open_handle(top: int, handle: bytes, flags: int) -> int:
 def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fuse.process", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=20
     )
 
 
@@ -164,6 +194,11 @@ def test_a_second_process_is_refused(stand: Stand, short_root: Path) -> None:
     done = run_process(*aggregate, *same)
     assert (done.returncode, done.stdout) == (3, "")
     assert "another file system process" in done.stderr
+    elsewhere = ["--mount", short_root, "--channel", short_root / "s"]
+    done = run_process(*aggregate, *elsewhere)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"in use by the mount at {stand.mount}" in done.stderr
+    aggregate[-1] = "native"
     done = run_process(*aggregate, "--mount", stand.mount, "--channel", short_root / "s")
     assert done.returncode == 1
     assert "mounted there already" in done.stderr
@@ -200,6 +235,26 @@ def test_few_descriptors_are_enough_for_many_inodes(stand: Stand) -> None:
         status = channel.status()
     assert status is not None
     assert status["cached_descriptors"] <= 64
+    stand.process.stop()
+
+
+def test_without_descriptors_it_says_so(stand: Stand) -> None:
+    """Too many open files are EMFILE, never a file that is gone; and it recovers."""
+    paths = [stand.mount / f"open{number}" for number in range(80)]
+    for path in paths:
+        path.touch()
+    stand.process.stop()
+    stand.restart(["prlimit", "--nofile=64:64"])
+    held: list[int] = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            held.extend(os.open(path, os.O_RDONLY) for path in paths)
+        with pytest.raises(OSError, match="Too many open files"):
+            paths[-1].chmod(0o600)
+    finally:
+        for fd in held:
+            os.close(fd)
+    paths[-1].chmod(0o600)
     stand.process.stop()
 
 

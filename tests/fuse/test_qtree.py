@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -112,6 +114,23 @@ def test_delete_refuses_while_a_lun_is_being_restored(volume: Volume) -> None:
         volume.qtrees.delete("q")
     volume.restrictions.lift(lun.inode)
     volume.qtrees.delete("q")
+
+
+def test_list_while_clients_make_and_remove_directories(volume: Volume) -> None:
+    volume.qtrees.create("q")
+    program = (
+        "import os\n"
+        "names = [str(number) for number in range(100)]\n"
+        "while True:\n"
+        "    for change in (os.mkdir, os.rmdir):\n"
+        "        for name in names: change(name)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=volume.path) as client:
+        try:
+            for _ in range(500):
+                assert [qtree.name for qtree in volume.qtrees.list()] == ["q"]
+        finally:
+            client.kill()
 
 
 def test_a_snapshot_has_the_qtrees_of_its_time(volume: Volume) -> None:

@@ -93,6 +93,22 @@ def test_rename(volume: Volume) -> None:
         volume.snapshots.create("other")
 
 
+def test_rename_to_a_name_in_use_keeps_its_locks(volume: Volume) -> None:
+    volume.snapshots.create("other")
+    held = volume.snapshots.create_for_backup("session 1").name
+    with pytest.raises(AlreadyExists):
+        volume.snapshots.rename("other", held)
+    assert volume.snapshots.locks(held) == ("session 1",)
+    volume.snapshots.expire_owner("session 1")
+
+
+def test_they_outlive_a_close_of_the_aggregate(volume: Volume) -> None:
+    volume.snapshots.create("s")
+    volume.aggregate.close()
+    volume.snapshots.delete("s")
+    assert names(volume) == []
+
+
 def test_limit(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     assert snapshots.MAX_SNAPSHOTS == 1023
     monkeypatch.setattr(snapshots, "MAX_SNAPSHOTS", 2)

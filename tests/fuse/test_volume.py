@@ -2,11 +2,14 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 from fuse import metadata
 from fuse.aggregate import Aggregate
+from fuse.descriptors import exclusive
 from fuse.errors import (
     AlreadyExists,
     Busy,
@@ -17,11 +20,13 @@ from fuse.errors import (
     StorageFailed,
 )
 from fuse.inodes import InodeBudget
+from fuse.libc import RENAME_EXCHANGE, renameat2
 from fuse.volume import MAX_COMMENT, Volume
 
 pytestmark = pytest.mark.root
 
 MIB = 1 << 20
+SYS_FLOCK = 32 if os.uname().machine in ("aarch64", "riscv64", "loongarch64") else 73
 
 
 def fill(volume: Volume, name: str, most: int) -> int:
@@ -267,6 +272,30 @@ def test_delete_refuses_while_a_snapshot_is_locked(aggregate: Aggregate, volume:
     aggregate.delete_volume(volume.name)
 
 
+def test_delete_takes_the_volume_that_has_the_name_at_last(
+    aggregate: Aggregate, volume: Volume
+) -> None:
+    """Names that change while it waits for its turn cost no other volume its snapshots."""
+    volume.snapshots.create("precious")
+    aggregate.create_volume("doomed")
+    deleting = threading.Thread(target=aggregate.delete_volume, args=(volume.name,))
+    with exclusive(aggregate.layout.volumes) as names:
+        deleting.start()
+        while not waits_for_a_lock(deleting):
+            pass
+        renameat2(names, volume.name, names, "doomed", RENAME_EXCHANGE)
+    deleting.join()
+    kept = aggregate.rename_volume("doomed", volume.name)
+    assert kept.uuid == volume.uuid
+    assert [snapshot.name for snapshot in kept.snapshots.list()] == ["precious"]
+
+
+def waits_for_a_lock(thread: threading.Thread) -> bool:
+    """Say whether a thread of this process is in flock(2)."""
+    number = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()[0]
+    return int(number) == SYS_FLOCK if number.isdigit() else False
+
+
 def test_delete_and_rename_refuse_while_used(aggregate: Aggregate, volume: Volume) -> None:
     with volume.use("session 5"), volume.use("file system of vol1"):
         assert sorted(volume.users()) == ["file system of vol1", "session 5"]
@@ -276,6 +305,16 @@ def test_delete_and_rename_refuse_while_used(aggregate: Aggregate, volume: Volum
             aggregate.rename_volume(volume.name, "other")
     assert volume.users() == []
     aggregate.delete_volume(volume.name)
+
+
+def test_one_at_a_time_has_a_role(volume: Volume) -> None:
+    with volume.use("the mount at /a", role="mount"):
+        with pytest.raises(Busy, match="the mount at /a"), volume.use("/b", role="mount"):
+            pass
+        with volume.use("session 5"):
+            assert sorted(volume.users()) == ["session 5", "the mount at /a"]
+    with volume.use("the mount at /b", role="mount"):
+        assert volume.users() == ["the mount at /b"]
 
 
 def test_a_use_ends_with_its_process(volume: Volume) -> None:
