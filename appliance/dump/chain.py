@@ -24,6 +24,9 @@ from fuse.removal import remove_tree
 if TYPE_CHECKING:
     from appliance.dump.destination import Destination
 
+_MAX_PATH = 63
+"""Bytes of a path that fit into a header."""
+
 
 class Chain:
     """What one restore has to do with an increment chain.
@@ -95,6 +98,9 @@ class Chain:
         if header.own and origin is not None and state.snapshot_time:
             if origin.volume_uuid.hex() != state.volume_uuid:
                 raise self._refuse("the tape is of another volume than the tapes before it")
+            if not _same_place(os.fsdecode(header.filesystem), state.dump_path):
+                where = os.fsdecode(header.filesystem)
+                raise self._refuse(f"the tape is of {where}, what is restored of {state.dump_path}")
             matches = origin.base_time == state.snapshot_time
         else:
             matches = header.base_date == state.date
@@ -137,13 +143,15 @@ class Chain:
                 self.log("Removing what an interrupted incremental restore has left")
                 remove_tree(directory, STAGING.decode())
 
-    def reconcile(self, places: Places, lose: Callable[[str, str], None]) -> None:
+    def reconcile(
+        self, places: Places, lose: Callable[[str, str], None], tick: Callable[[int], None]
+    ) -> None:
         """Bring directories and names to the state of the tape; see reconciling."""
         header = self._header
         mark = repr(self._identity(self._state(0))).encode()
         what = f"level {header.level} of {_date(header.date)}"
         self._reconciliation = Reconciliation(
-            self._catalog, self._target.tree, places, self._target.placer, self.known, lose
+            self._catalog, self._target.tree, places, self._target.placer, self.known, lose, tick
         )
         self._reconciliation.open_staging(mark, what, self._refuse)
         self._reconciliation.run()
@@ -171,6 +179,19 @@ class Chain:
             symboltable.publish(self._target.tree.directory(self._root))
             name = symboltable.FILE_NAME
             self._target.tree.invalidation.entry(self._root, name)
+
+
+def _same_place(one: str, two: str) -> bool:
+    """Whether two dumped paths, as headers have them, are the same within their volume.
+
+    The volume may have been renamed. Headers cut paths off, of which as much is compared as both
+    have.
+    """
+    cut = _MAX_PATH in (len(os.fsencode(one)), len(os.fsencode(two)))
+    left, right = (path.split("/", 3)[3:] for path in (one, two))
+    if not cut or not left or not right:
+        return left == right
+    return left[0].startswith(right[0]) or right[0].startswith(left[0])
 
 
 def _date(seconds: int) -> str:

@@ -41,6 +41,7 @@ class Destination:
         self.policy: AttributePolicy
         self.known: dict[int, int] = {}
         self._catalog: Catalog
+        self._tick: Callable[[int], None]
         self._writer: AttributeWriter
 
     # -- before anything is changed ---------------------------------------------------------
@@ -99,7 +100,7 @@ class Destination:
         tick: Callable[[int], None],
     ) -> None:
         """Find or make the directory to restore to, and get everything ready."""
-        self._catalog, self.selection = catalog, selection
+        self._catalog, self.selection, self._tick = catalog, selection, tick
         self.known = chain.known
         self.placer = Placer(self.tree, warnings)
         root = self.placer.target(self._request.relative, catalog.root.attributes)
@@ -117,9 +118,9 @@ class Destination:
         """Bring all directories to their places."""
         chain.begin(self.places)
         if chain.incremental:
-            chain.reconcile(self.places, self.files.lose)
+            chain.reconcile(self.places, self.files.lose, self._tick)
         else:
-            self.places.make_all()
+            self.places.make_all(self._tick)
         for entry in self._catalog.directories.values():
             place = self.places.get(entry.number)
             if place is not None:
@@ -145,6 +146,16 @@ class Destination:
                     self._set_directory(entry, place)
 
     def _set_directory(self, entry: Directory, place: Place) -> None:
+        try:
+            self._apply(entry, place)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            shown = os.fsdecode(self._catalog.path_of(entry.number))
+            text = f"directory {shown} does not get its attributes: {error.strerror or error}"
+            self.files.lose("directory attributes", text)
+
+    def _apply(self, entry: Directory, place: Place) -> None:
         xattrs, lost = self.policy.collect(entry.inode, entry.attributes, place)
         self.files.counts.damaged += lost
         fd = self.tree.directory(place.inode)

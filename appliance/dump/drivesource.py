@@ -34,19 +34,31 @@ class DriveSource:
         drive.set_block_size(0)
 
     def read(self) -> bytes:
-        """Give one tape block; none at a filemark or at the end of what is recorded."""
+        """Give one tape block; none at a filemark or at the end of what is recorded.
+
+        Raises StreamError where there is none at all, TapeError.
+        """
         if self._ended:
             return b""
         try:
             size = self._drive.read_block(self._buffer)
-        except (FilemarkReached, BlankCheck):
+        except (FilemarkReached, BlankCheck) as end:
             self._ended = True
+            if not self._position:
+                raise self._nothing(end) from None
             return b""
         except IncorrectLength:
             reason = f"a tape block is larger than {PIECE} bytes, the most that can be read"
             raise StreamError(self.name, self._position, reason) from None
         self._position += size
         return bytes(memoryview(self._buffer)[:size])
+
+    def _nothing(self, end: FilemarkReached | BlankCheck) -> StreamError:
+        """Make the error for a tape that does not stand at the beginning of a dump."""
+        found = "there is a filemark" if isinstance(end, FilemarkReached) else "nothing is recorded"
+        reason = f"not a dump stream: it is empty, {found} where the tape stands"
+        advice = "see or change where with snapreel tape status, snapreel tape position"
+        return StreamError(self.name, 0, f"{reason}; {advice}")
 
     def skip(self, size: int) -> int:  # noqa: ARG002 - a tape moves as fast as it is read
         """Pass over nothing."""

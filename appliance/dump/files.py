@@ -206,7 +206,9 @@ class FileRestorer:
             try:
                 self._write_file(opened, item, spots, path)
             except BaseException:
-                if not opened.lun:
+                if opened.lun:
+                    self._luns.spoil(opened.status.st_ino)
+                else:
                     self._discard(opened, spots)
                 raise
         finally:
@@ -296,6 +298,7 @@ class FileRestorer:
         if item.missing:
             text = f"{shown}: missing blocks at its end, assuming a hole"
             self.lose("missing blocks", text)
+            self._luns.spoil(opened.status.st_ino)
         place = spots[0].place if spots else self._place_of(item.number)
         xattrs, lost = self._policy.collect(item.inode, attributes, place)
         if xattrs.pop(b"system.data", None) is not None:
@@ -316,6 +319,7 @@ class FileRestorer:
             self._unlink_all(opened.status.st_ino, spots)
             if os.fstat(opened.fd).st_nlink:  # a full volume may refuse this, not the other
                 os.ftruncate(opened.fd, 0)
+                self._tree.invalidation.inode(opened.status.st_ino)
         except OSError as error:
             self._warnings.add("discard", f"an incomplete file stays: {error.strerror or error}")
 

@@ -2,7 +2,8 @@
 
 Before a byte of a LUN is written its restriction mark is set and the file system process is
 told. All marks of a restore are lifted together, when everything has been restored; when the
-restore fails they stay, so that a LUN that is half there never looks healthy.
+restore fails they stay, and so does that of a LUN which alone could not be completed: one that
+is half there never looks healthy.
 """
 
 import fcntl
@@ -35,6 +36,7 @@ class LunKeeper:
         self._session = session
         self._log = log
         self._held: dict[int, tuple[str, int]] = {}
+        self._spoiled: set[int] = set()
         self._serials: set[str] | None = None
 
     @property
@@ -65,6 +67,12 @@ class LunKeeper:
         restrictions.restrict(inode, self._session)
         if self._channel is not None:
             self._channel.restrict(inode, self._session)
+        # Clients that looked for it before must see it at once, and that it is restricted.
+        self._tree.invalidation.flush()
+
+    def spoil(self, inode: int) -> None:
+        """Say that an object could not be completed: `lift` leaves clients off it."""
+        self._spoiled.add(inode)
 
     def describe(self, fd: int, place: Place | None, attributes: Attributes, path: str) -> None:
         """Make the file behind `fd`, whose data is complete, the LUN that the tape says it is.
@@ -106,8 +114,11 @@ class LunKeeper:
         return serial
 
     def lift(self) -> None:
-        """Let clients at all LUNs again: everything has been restored. Raises StorageFailed."""
-        for inode in tuple(self._held):
+        """Let clients at all LUNs that are complete again: everything has been restored.
+
+        Raises StorageFailed.
+        """
+        for inode in self._held.keys() - self._spoiled:
             self._tree.volume.restrictions.lift(inode)
             if self._channel is not None:
                 self._channel.lift(inode)

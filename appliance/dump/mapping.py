@@ -131,6 +131,7 @@ class Mapper:
         self._progress = progress
         self._tree = _Tree()
         self._reasons: dict[int, str] = {}
+        self._shared: list[int] = []
         self._map = DumpMap(Numbering(root), root, excludes)
 
     def map_files(self) -> None:
@@ -240,7 +241,11 @@ class Mapper:
             position = stack.pop()
             number = tree.children[position]
             index = tree.index(number)
-            if index < 0 or tree.state[index]:
+            if index < 0:
+                continue
+            if tree.state[index]:
+                if tree.state[tree.directory(position)] & _HELD:
+                    self._shared.append(index)
                 continue
             if self._map.numbering.tape(number) in base.used:
                 tree.state[index] = _HELD
@@ -260,8 +265,15 @@ class Mapper:
                 tree.state[index] = _REACHED | _ON_TAPE
 
     def _note_partial(self, positions: list[int]) -> None:
-        """Mark the directories whose excluded entries lead to what is dumped all the same."""
+        """Mark the directories whose excluded entries lead to what is dumped all the same.
+
+        So too what is on tape with other names in excluded directories that the base had: where
+        such a name came first, restore(8) does not take the data from this tape.
+        """
         tree = self._tree
+        for index in self._shared:
+            if tree.state[index] & _ON_TAPE:
+                tree.state[index] |= _PARTIAL
         for position in positions:
             index = tree.index(tree.children[position])
             if index >= 0 and tree.state[index] & _REACHED:

@@ -7,6 +7,7 @@ information counts only for a top-level directory of the volume.
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from appliance.dump.catalog import Catalog, Directory, Name
@@ -178,9 +179,10 @@ class Places:
         self._of[directory] = place
         self.made += place.fresh
 
-    def make_all(self) -> None:
-        """Make the chosen directories, from the root down."""
+    def make_all(self, tick: Callable[[int], None]) -> None:
+        """Make the chosen directories, from the root down; `tick` may raise to end it."""
         for entry in self._catalog.walk():
+            tick(0)
             if entry.number != ROOT_INODE and self._selection.needed(entry.number):
                 self._make(entry)
 

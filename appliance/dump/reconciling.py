@@ -35,7 +35,7 @@ class Reconciliation:
     """One incremental restore's work on directories and names.
 
     `known` maps tape inodes to target inodes. On return from `run` it holds what survives, and
-    the directories that were made.
+    the directories that were made. `tick` is called at each directory and may raise to end it.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Reconciliation:
         placer: Placer,
         known: dict[int, int],
         lose: Callable[[str, str], None],
+        tick: Callable[[int], None],
     ) -> None:
         self._catalog = catalog
         self._tree = tree
@@ -53,8 +54,10 @@ class Reconciliation:
         self._placer = placer
         self._known = known
         self._lose = lose
+        self._tick = tick
         self._inverse = {target: number for number, target in known.items()}
         self._gone: list[int] = []
+        self._unused: dict[int, int] = {}
         self._staging = 0
         root = places.get(ROOT_INODE)
         assert root is not None
@@ -117,6 +120,7 @@ class Reconciliation:
         for number in list(self._known):
             directory = number in self._catalog.directories
             if number not in self._catalog.summary.used:
+                self._unused[number] = self._known[number]
                 self._forget(number)
             elif directory or number in self._catalog.summary.dumped:
                 status = self._tree.status(self._known[number])
@@ -141,6 +145,7 @@ class Reconciliation:
 
         Of a directory that is gone only those that survive: the rest goes with it.
         """
+        self._tick(0)
         for child in self._tree.children(inode):
             number = self._survives(child)
             if number is not None and expected.get(child.name) != number:
@@ -192,6 +197,7 @@ class Reconciliation:
         self._places.put(entry.number, place)
 
     def _place_children(self, entry: Directory) -> None:
+        self._tick(0)
         place = self._places.get(entry.number)
         if place is None:
             return
@@ -311,11 +317,23 @@ class Reconciliation:
                 self._tree.rename(self._staging, child.name, self._root.inode, lost)
                 text = f"inode {number} has no name on the tape; it is kept as {lost.decode()}"
                 self._lose("no place", text)
+            elif not child.directory:
+                self._tree.invalidation.inode(child.inode)  # it is about to lose a link
         made = self._count_unknown()
         if made:
             log(f"{made} objects that were made since went with the directories they were in")
         remove_tree(self._tree.directory(self._root.inode), STAGING.decode())
         self._tree.invalidation.entry(self._root.inode, STAGING)
+        self._keep_unreached()
+
+    def _keep_unreached(self) -> None:
+        """Go on knowing what is gone from the dump, but lies in a directory not on this tape.
+
+        A level leaves out directories of excluded names; the next one that has them tells.
+        """
+        for number, inode in self._unused.items():
+            if self._tree.status(inode) is not None:
+                self._known[number] = inode
 
     def _single(self, child: Child) -> bool:
         status = self._tree.status(child.inode)

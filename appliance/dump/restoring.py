@@ -66,7 +66,7 @@ def run_restore(
     tape error; whatever it raises, LUNs that are not complete stay restricted.
     """
     progress = Progress(report, aborted, request.session)
-    source = open_source(request.source)
+    source = open_source(request.source, progress.check)
     try:
         result = _Restore(request, source, progress).run()
     except BaseException:
@@ -178,10 +178,10 @@ class _Restore:
             target.begin(self._catalog, selection, self._warnings, chain_of_dumps, self._tick)
             try:
                 self._write(target, chain_of_dumps, files)
+                return self._complete(target, chain_of_dumps)
             except BaseException as error:
                 self._give_up(target, error)
                 raise
-            return self._complete(target, chain_of_dumps)
         except OSError as error:
             raise as_storage_error(target, error) from error
         finally:
@@ -261,6 +261,7 @@ class _Restore:
         chain_of_dumps.settle_root()
         target.tree.invalidation.flush()
         counts = target.files.counts
+        self._tell_restricted(target)
         for kind, count in sorted(self._warnings.counts.items()):
             if count > 1:
                 self._log(f"WARNING: {count} times: {kind}")
@@ -275,8 +276,9 @@ class _Restore:
 
         A StreamError gets the place in the tree added to its reason.
         """
-        with suppress(ApplianceError, StorageError, OSError):
+        with suppress(StorageError, OSError):
             target.commit()  # which gives back the space of what was removed
+        with suppress(ApplianceError, StorageError, OSError):
             target.set_directories(best_effort=True)
         with suppress(StorageError, OSError):
             target.tree.invalidation.flush()
@@ -289,7 +291,10 @@ class _Restore:
             shown = os.fsdecode(target.files.current)
             far += f"; {shown} was being written and is incomplete"
         self._log(f"The restore ends early: {far}")
-        for name in target.luns.restricted:
-            self._log(f"LUN {name} is not complete and stays restricted")
+        self._tell_restricted(target)
         if isinstance(error, StreamError):
             error.reason += f"; {far}"
+
+    def _tell_restricted(self, target: Destination) -> None:
+        for name in target.luns.restricted:
+            self._log(f"LUN {name} is not complete and stays restricted; restore it again")

@@ -11,6 +11,8 @@ import queue
 import select
 import stat
 import threading
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from appliance.dump.request import DrivePlace, FdPlace, Place
@@ -24,6 +26,8 @@ READ_AHEAD = 32 << 20
 
 _DRAIN = 4 << 20
 _DRAIN_SECONDS = 2.0
+_DRAIN_ALL_SECONDS = 10.0
+_ASK_SECONDS = 0.25
 
 
 class RecordSource(Protocol):
@@ -105,8 +109,10 @@ class PipeSource:
 
     def finish(self) -> None:
         """Take what the writer still has to say, so that it does not die of a broken pipe."""
-        left = _DRAIN
-        while left > 0 and select.select([self._fd], [], [], _DRAIN_SECONDS)[0]:
+        left, end = _DRAIN, time.monotonic() + _DRAIN_ALL_SECONDS
+        while left > 0 and time.monotonic() < end:
+            if not select.select([self._fd], [], [], _DRAIN_SECONDS)[0]:
+                return
             piece = os.read(self._fd, PIECE)
             left = left - len(piece) if piece else 0
 
@@ -127,11 +133,13 @@ class WakeableSource(RecordSource, Protocol):
 class ReadAhead:
     """Reads a pipe or a drive in a thread, at most `READ_AHEAD` bytes ahead.
 
-    Once closed, or once the source has ended or failed, the thread is gone.
+    Once closed, or once the source has ended or failed, the thread is gone. While a `read` waits
+    for bytes it calls `check` a few times a second, which may raise to end it.
     """
 
-    def __init__(self, source: WakeableSource) -> None:
+    def __init__(self, source: WakeableSource, check: Callable[[], None] = lambda: None) -> None:
         self._source = source
+        self._check = check
         self._pieces: queue.Queue[bytes | Exception] = queue.Queue()
         self._room = threading.Condition()
         self._ahead = 0
@@ -148,7 +156,8 @@ class ReadAhead:
             except Exception as error:
                 self._pieces.put(error)
                 return
-            self._ahead += len(piece)
+            with self._room:  # counted by both threads: an update lost would end in a standstill
+                self._ahead += len(piece)
             self._pieces.put(piece)
             if not piece:
                 return
@@ -159,10 +168,10 @@ class ReadAhead:
             return not self._stopped
 
     def read(self) -> bytes:
-        """Give the next piece; raises what the source raised."""
+        """Give the next piece; raises what the source raised, or what `check` raises."""
         if self._ended:
             return b""
-        piece = self._pieces.get()
+        piece = self._wait_for_piece()
         if isinstance(piece, Exception):
             self._ended = True
             raise piece
@@ -171,6 +180,13 @@ class ReadAhead:
             self._room.notify()
         self._ended = not piece
         return piece
+
+    def _wait_for_piece(self) -> bytes | Exception:
+        while True:
+            try:
+                return self._pieces.get(timeout=_ASK_SECONDS)
+            except queue.Empty:
+                self._check()
 
     def skip(self, size: int) -> int:  # noqa: ARG002 - what is read ahead has to be taken
         """Pass over nothing."""
@@ -254,22 +270,25 @@ class Blocks:
             size -= len(self.take_some(size))
 
 
-def open_source(place: Place) -> RecordSource:
-    """Open what a request names. Raises UsageError for a file, TapeError for a drive."""
+def open_source(place: Place, check: Callable[[], None] = lambda: None) -> RecordSource:
+    """Open what a request names. Raises UsageError for a file, TapeError for a drive.
+
+    Reads that wait for bytes call `check`, which may raise to end them.
+    """
     if isinstance(place, DrivePlace):
         from appliance.dump.drivesource import open_drive
 
-        return ReadAhead(open_drive(place))
+        return ReadAhead(open_drive(place), check)
     if isinstance(place, FdPlace):
-        return _open_descriptor(place.fd, place.name)
+        return _open_descriptor(place.fd, place.name, check)
     try:
         fd = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"file:{place.path}", error.strerror or str(error)) from None
-    return _open_descriptor(fd, place.name)
+    return _open_descriptor(fd, place.name, check)
 
 
-def _open_descriptor(fd: int, name: str) -> RecordSource:
+def _open_descriptor(fd: int, name: str, check: Callable[[], None]) -> RecordSource:
     try:
         mode = os.fstat(fd).st_mode
     except OSError as error:
@@ -279,4 +298,4 @@ def _open_descriptor(fd: int, name: str) -> RecordSource:
         raise UsageError(name, "is a directory, not a dump stream")
     if stat.S_ISREG(mode):
         return FileSource(fd, name)
-    return ReadAhead(PipeSource(fd, name))
+    return ReadAhead(PipeSource(fd, name), check)

@@ -81,7 +81,7 @@ class TapeObject:
         self._reader = reader
         self._header = header
         self._attributes: Attributes | None = None
-        self._data_read = False
+        self._data: Iterator[tuple[int, memoryview]] | None = None
         self.number = header.inumber
         self.inode = inode
         self.part = header.part
@@ -91,9 +91,12 @@ class TapeObject:
     def data(self) -> Iterator[tuple[int, memoryview]]:
         """Yield (offset, bytes) of all that is not a hole, ascending, up to the size.
 
-        Raises StreamError.
+        Raises StreamError. What is not taken is passed over when the attributes are asked for.
         """
-        self._data_read = True
+        self._data = self._segments()
+        return self._data
+
+    def _segments(self) -> Iterator[tuple[int, memoryview]]:
         covered = 0
         header: Header | None = self._header
         while header is not None:
@@ -114,21 +117,23 @@ class TapeObject:
         content.extend(bytes(self.inode.size - len(content)))
         return bytes(content)
 
-    def read_packed(self) -> bytes:
-        """Give the data of a directory, which has no holes. Raises StreamError where it has."""
+    def read_packed(self, noun: str = "directory") -> bytes:
+        """Give data that can have no holes, of a directory or such; `noun` for messages.
+
+        It takes no more memory than the stream has bytes. Raises StreamError where it has holes.
+        """
         content = bytearray()
         for offset, piece in self.data():
             if offset != len(content):
                 break
             content += piece
         if len(content) != self.inode.size:
-            reason = f"directory {self.number} lacks {self.inode.size - len(content)} bytes"
+            reason = f"{noun} {self.number} lacks {self.inode.size - len(content)} bytes"
             raise self._reader.error(reason)
         return bytes(content)
 
     def pass_over(self) -> None:
         """Leave the data unread. Raises StreamError."""
-        self._data_read = True
         header: Header | None = self._header
         while header is not None:
             self._reader.pass_over(header)
@@ -137,8 +142,11 @@ class TapeObject:
     def attributes(self) -> Attributes:
         """Give what follows the data, which is passed over unless it was read."""
         if self._attributes is None:
-            if not self._data_read:
+            if self._data is None:
                 self.pass_over()
+            else:
+                for _ in self._data:  # a file that could not be written was left in the middle
+                    pass
             self._attributes = self._reader.read_extensions(self.number)
         return self._attributes
 
@@ -326,13 +334,13 @@ class DumpReader:
 
     def _read_extension(self, kind: int, item: TapeObject, found: Attributes) -> None:
         if kind == Extent.XATTR:
-            content = item.read(MAX_XATTR_RECORD)
+            content = self._read_bounded(item, MAX_XATTR_RECORD)
             try:
                 found.xattrs |= extattr.decode(content, self.summary.header.byte_order)
             except extattr.MalformedAttributes as problem:
                 self._lose(found, item.number, str(problem))
         elif kind == Extent.PRIVATE:
-            content = item.read(MAX_EXTENSION)
+            content = self._read_bounded(item, MAX_EXTENSION)
             try:
                 found.items += private.decode(content)
             except private.MalformedPrivate as problem:
@@ -341,6 +349,12 @@ class DumpReader:
             text = f"inode {item.number} has an extension of unknown kind {kind}, skipped"
             self._warnings.add(f"extension {kind}", text)
             item.pass_over()
+
+    def _read_bounded(self, item: TapeObject, limit: int) -> bytes:
+        if item.inode.size > limit:
+            reason = f"attributes of inode {item.number} claim {item.inode.size} bytes"
+            raise self.error(f"{reason}, at most {limit} can be")
+        return item.read_packed("an attribute record of inode")
 
     def _lose(self, found: Attributes, number: int, reason: str) -> None:
         found.lost = True

@@ -33,10 +33,13 @@ class Child:
 
 
 class Invalidation:
-    """What clients' caches may hold wrongly, told to the file system process in batches."""
+    """What clients' caches may hold wrongly, told to the file system process in batches.
+
+    Collected also while nothing listens: the volume may be mounted before the restore ends.
+    """
 
     def __init__(self, channel: VolumeChannel | None) -> None:
-        self._channel = channel if channel is not None and channel.available else None
+        self._channel = channel
         self._inodes: set[int] = set()
         self._entries: list[tuple[int, bytes]] = []
 

@@ -239,6 +239,22 @@ def test_a_hard_link_whose_name_was_excluded_comes_with_a_later_level(
     compare(volume.path, tmp_path / "into")
 
 
+def test_a_change_of_a_file_with_a_name_in_an_excluded_directory(
+    volume: Volume, tmp_path: Path
+) -> None:
+    (volume.path / "skip").mkdir()
+    (volume.path / "skip" / "first").write_text("as of level 0")
+    (tmp_path / "streams").mkdir()
+    streams = [level(volume, tmp_path / "streams", 0)[0]]
+    os.link(volume.path / "skip" / "first", volume.path / "second")
+    streams.append(level(volume, tmp_path / "streams", 1)[0])
+    (volume.path / "second").write_text("changed")
+    streams.append(level(volume, tmp_path / "streams", 2, exclude=("skip",))[0])
+    streams.append(level(volume, tmp_path / "streams", 3)[0])
+    replay(streams, tmp_path / "into")
+    compare(volume.path, tmp_path / "into")
+
+
 def test_the_most_recent_base_is_not_told_by_the_clock(volume: Volume) -> None:
     dates = DumpDates(volume.aggregate.database(), volume.metadata().uuid)
     first = DumpDate(b"", 0, 2000, 10, "first", "s", 5)

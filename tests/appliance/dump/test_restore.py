@@ -3,8 +3,11 @@
 import errno
 import json
 import os
+import resource
 import stat
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,11 @@ import pytest
 
 from appliance.dump import private, symboltable
 from appliance.dump.record import BLOCK, Extent, Flag
+from appliance.dump.source import FileSource
 from appliance.errors import Refused, RestoreStopped, SessionAborted, StreamError, UsageError
 from fuse import metadata
 from fuse.aggregate import Aggregate
-from fuse.errors import OutOfSpace
+from fuse.errors import OutOfSpace, StorageError
 from fuse.volume import Volume
 from tests.appliance.dump.dumplab import dump
 from tests.appliance.dump.restorelab import Told, differences, fill, look, restore
@@ -520,6 +524,67 @@ def test_a_lun_of_a_failed_restore_stays_restricted(
     assert [lun.name for lun in volume.luns.list()] == ["lun0", "q1/lun1"]
 
 
+@contextmanager
+def _files_of_at_most(size: int) -> Iterator[None]:
+    """Let writes beyond `size` fail, as those to a broken disk do."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_lun_that_alone_could_not_be_written_stays_restricted(
+    storage: Path, volume: Volume
+) -> None:
+    told = Told()
+    with _files_of_at_most(4 << 20):
+        result = restore(volume, storage, told)
+    assert result.damaged == 2
+    assert (volume.path / "q2/file").read_bytes() == b"q2/file"  # the restore went on
+    assert len(volume.restrictions.list()) == 2
+    assert "LUN lun0 is not complete and stays restricted" in told.text
+    restore(volume, storage, files=(b"lun0",), session=8)
+    assert [mark.mark.session for mark in volume.restrictions.list()] == ["7"]
+    assert [lun.name for lun in volume.luns.list()] == ["lun0"]
+
+
+def test_a_file_that_cannot_be_written_does_not_end_the_restore(
+    volume: Volume, tmp_path: Path
+) -> None:
+    tape = Tape(used=(2, 3, 4), dumped=(2, 3, 4))
+    tape.directory(2, [(3, b"large"), (4, b"small")])
+    tape.inode(3, 0o100644, b"x" * 200_000)
+    tape.inode(4, 0o100644, b"small")
+    (tmp_path / "tape").write_bytes(tape.end())
+    told = Told()
+    with _files_of_at_most(150_000):
+        result = restore(volume, tmp_path / "tape", told)
+    assert (result.files, result.damaged) == (1, 1)
+    assert "large is not restored: File too large" in told.text
+    assert set(os.listdir(volume.path)) == {"small", "restore_symboltable"}
+
+
+def test_a_directory_that_takes_no_attributes_does_not_end_the_restore(
+    volume: Volume, tmp_path: Path
+) -> None:
+    tape = Tape(used=(2, 3, 4), dumped=(2, 3, 4))
+    tape.directory(2, [(3, b"dir"), (4, b"file")])
+    tape.directory(3, [])
+    tape.inode(4, 0o100644, b"file")
+    (tmp_path / "tape").write_bytes(tape.end())
+    (volume.path / "dir").mkdir()
+    told = Told()
+    subprocess.run(["chattr", "+i", volume.path / "dir"], check=True)
+    try:
+        result = restore(volume, tmp_path / "tape", told)
+    finally:
+        subprocess.run(["chattr", "-i", volume.path / "dir"], check=True)
+    assert result.damaged == 1
+    assert "directory dir does not get its attributes: Operation not permitted" in told.text
+
+
 def test_vm_alignment_is_the_destinations(
     aggregate: Aggregate, volume: Volume, tmp_path: Path
 ) -> None:
@@ -588,3 +653,65 @@ def test_clients_are_kept_off_luns_until_all_is_restored(stand: Stand, tmp_path:
     restore(stand.volume, tmp_path / "l0", aborted=aborted, channel=stand.process.socket)
     assert set(refused) == {errno.EBUSY}
     assert client.read_bytes() == b"on tape " * (1 << 19)
+
+
+def test_clients_see_what_is_there_also_when_the_restore_fails_at_its_very_end(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stand.volume.path / "end").mkdir()
+    (stand.volume.path / "end/file").write_bytes(b"as dumped")
+    dump(stand.volume, tmp_path / "l0")
+    (stand.mount / "end/file").unlink()
+    assert not (stand.mount / "end/file").exists()  # which the kernel remembers
+
+    def broken(_: FileSource) -> None:
+        raise MediumError
+
+    class MediumError(StorageError):
+        pass
+
+    monkeypatch.setattr(FileSource, "finish", broken)
+    told = Told()
+    with pytest.raises(MediumError):
+        restore(stand.volume, tmp_path / "l0", told, channel=stand.process.socket)
+    assert "The restore ends early" in told.text
+    assert (stand.mount / "end/file").read_bytes() == b"as dumped"
+
+
+def test_a_volume_mounted_while_it_is_restored(stand: Stand, tmp_path: Path) -> None:
+    (stand.volume.path / "late").mkdir()
+    for number in range(5):
+        (stand.volume.path / f"late/file{number}").write_bytes(b"as dumped")
+    dump(stand.volume, tmp_path / "l0")
+    (stand.volume.path / "late/file4").unlink()
+    stand.process.stop()
+    told = Told()
+    seen: list[bool] = []
+
+    def aborted() -> bool:  # asked between pieces
+        if told.lines[-1:] == ["RESTORE: Writing data to files"] and not seen:
+            stand.restart()
+            seen.append((stand.mount / "late/file4").exists())
+        return False
+
+    restore(stand.volume, tmp_path / "l0", told, aborted, channel=stand.process.socket)
+    assert seen == [False]
+    assert (stand.mount / "late/file4").read_bytes() == b"as dumped"
+
+
+def test_aborted_while_directories_are_made(volume: Volume, tmp_path: Path) -> None:
+    numbers = tuple(range(2, 60))
+    tape = Tape(used=numbers, dumped=numbers)
+    tape.directory(2, [(number, b"dir%d" % number) for number in numbers[1:]])
+    for number in numbers[1:]:
+        tape.directory(number, [])
+    (tmp_path / "tape").write_bytes(tape.end())
+    made: list[int] = []
+
+    def aborted() -> bool:
+        made.append(len(os.listdir(volume.path)))
+        return made[-1] >= 20
+
+    with pytest.raises(SessionAborted):
+        restore(volume, tmp_path / "tape", aborted=aborted)
+    assert len(os.listdir(volume.path)) == 20

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.dump import symboltable
+from appliance.dump.chain import _same_place
 from appliance.errors import Refused, UsageError
 from fuse.aggregate import Aggregate
 from fuse.volume import Volume
@@ -53,6 +54,29 @@ def test_random_chains(seed: int, source: Volume, volume: Volume, tmp_path: Path
         restore(volume, tape, told, incremental=level > 0)
         assert differences(look(source.path), look(volume.path)) == [], told.text
         evolve(source.path, seed * 100 + level)
+
+
+def test_what_was_gone_while_its_directory_was_excluded(
+    source: Volume, volume: Volume, tmp_path: Path
+) -> None:
+    """The next level that has the directory removes and moves what it then can."""
+    (source.path / "skip" / "inner" / "leaf").mkdir(parents=True)
+    (source.path / "skip" / "deleted").write_text("deleted meanwhile")
+    (source.path / "skip" / "replaced").mkdir()
+    (source.path / "skip" / "replaced" / "below").write_text("moved meanwhile")
+    for level, exclude in enumerate(((), ("skip", "fresh"), ())):
+        if level == 1:
+            (source.path / "skip" / "deleted").unlink()
+            (source.path / "fresh").mkdir()
+            (source.path / "skip" / "replaced").rename(source.path / "fresh" / "moved")
+            (source.path / "skip" / "replaced").write_text("a file where a directory was")
+            shutil.rmtree(source.path / "skip" / "inner")
+        tape = tmp_path / f"level{level}"
+        dump(source, tape, level=level, exclude=exclude)
+        told = Told()
+        restore(volume, tape, told, incremental=level > 0)
+        assert "WARNING" not in told.text
+    assert differences(look(source.path), look(volume.path)) == []
 
 
 def test_a_nonconsecutive_chain(source: Volume, volume: Volume, tmp_path: Path) -> None:
@@ -128,6 +152,43 @@ def test_a_tape_of_another_volume(
     with pytest.raises(Refused, match="another volume"):
         restore(volume, tmp_path / "o1", incremental=True)
     aggregate.delete_volume("other")
+
+
+def test_a_tape_of_another_path_in_the_same_snapshot(
+    source: Volume, volume: Volume, tmp_path: Path
+) -> None:
+    """Dumps of two qtrees from one snapshot have the same dates: only their paths differ."""
+    for name in ("q1", "q2"):
+        source.qtrees.create(name)
+        (source.path / name / f"file-{name}").touch()
+    source.snapshots.create("both")
+    for name in ("q1", "q2"):
+        dump(source, tmp_path / f"{name}.0", name, snapshot="both")
+        (source.path / name / "more").touch()
+    for name in ("q1", "q2"):
+        dump(source, tmp_path / f"{name}.1", name, level=1)
+    restore(volume, tmp_path / "q1.0")
+    with pytest.raises(Refused, match="/q2, what is restored of /vol/source/q1"):
+        restore(volume, tmp_path / "q2.1", incremental=True)
+    assert (volume.path / "file-q1").exists()
+    restore(volume, tmp_path / "q1.1", incremental=True)
+    assert (volume.path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("/vol/a", "/vol/a", True),
+        ("/vol/a", "/vol/renamed", True),
+        ("/vol/a/q/x", "/vol/renamed/q/x", True),
+        ("/vol/a/q", "/vol/a/q2", False),
+        ("/vol/a", "/vol/a/q", False),
+        ("/vol/a/" + "x" * 56, "/vol/renamed/" + "x" * 50, True),
+        ("/vol/a/" + "x" * 56, "/vol/renamed/" + "y" * 50, False),
+    ],
+)
+def test_paths_are_compared_within_their_volume(one: str, two: str, same: bool) -> None:
+    assert _same_place(one, two) is _same_place(two, one) is same
 
 
 def test_a_level_0_tape_is_no_increment(source: Volume, volume: Volume, tmp_path: Path) -> None:

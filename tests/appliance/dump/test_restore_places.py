@@ -30,6 +30,7 @@ from tests.appliance.dump.restorelab import (
     restore,
     threads,
 )
+from tests.appliance.dump.test_worker import worker
 
 pytestmark = pytest.mark.root
 
@@ -101,29 +102,34 @@ def test_from_a_pipe(source: Volume, volume: Volume, tmp_path: Path) -> None:
     assert threads() == []
 
 
-def _ask(target: Volume, tape: Path, **more: Any) -> list[dict[str, Any]]:
-    """Give a worker the request that control writes; give its events."""
-    made = request(target, tape)
-    document = {
+def _document(target: Volume, place: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Give the request that control writes."""
+    made = request(target, Path())
+    return {
         "kind": "restore", "version": 1, "session": 12, "owner": "session:12", "root": "/nowhere",
         "aggregate": str(made.aggregate), "volume": target.name, "subvolume": str(target.path),
         "subvolid": target.subvolid, "channel": None, "path": made.path, "relative": "",
         "source_path": made.path, "files": [], "list": False, "incremental": False, "rename": [],
         "force": False, "acls": True, "blocking_factor": None, "entries_fd": None,
-        "source": {"kind": "file", "path": str(tape)},
+        "source": place,
     } | more  # fmt: skip
-    worker = subprocess.Popen(
+
+
+def _ask(target: Volume, tape: Path, **more: Any) -> list[dict[str, Any]]:
+    """Give a worker a request; give its events."""
+    document = _document(target, {"kind": "file", "path": str(tape)}, **more)
+    process = subprocess.Popen(
         [sys.executable, "-m", "appliance.dump.worker"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(json.dumps(document) + "\n")
-    worker.stdin.flush()
-    events = [json.loads(line) for line in worker.stdout]
-    worker.stdin.close()
-    worker.stdout.close()
-    assert worker.wait(20) == (0 if events[-1]["event"] == "result" else 1)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(document) + "\n")
+    process.stdin.flush()
+    events = [json.loads(line) for line in process.stdout]
+    process.stdin.close()
+    process.stdout.close()
+    assert process.wait(20) == (0 if events[-1]["event"] == "result" else 1)
     return events
 
 
@@ -155,3 +161,26 @@ def test_a_worker_says_what_is_wrong(
     last = _ask(volume, tmp_path / "tape", **more)[-1]
     assert (last["event"], last["code"]) == ("error", code)
     assert os.listdir(volume.path) == []
+
+
+@pytest.mark.parametrize("begun", [0, 40])
+def test_abort_while_no_input_comes(
+    begun: int, source: Volume, volume: Volume, tmp_path: Path
+) -> None:
+    (source.path / "file").write_bytes(bytes(100_000))
+    dump(source, tmp_path / "tape")
+    reading, writing = os.pipe()
+    os.write(writing, (tmp_path / "tape").read_bytes()[: begun << 10])
+    try:
+        with worker(_document(volume, {"kind": "fd", "fd": reading, "name": "-"}), (reading,)) as w:
+            if begun:
+                w.until("progress", phase=3)
+            patience = threading.Timer(20, w.process.kill)
+            patience.start()
+            w.send(b"abort\n")
+            last = w.last()
+            patience.cancel()
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert (last["event"], last["code"]) == ("error", "session.aborted")

@@ -18,6 +18,8 @@ from tape.changer import Changer
 from tape.drive import Drive
 from tape.errors import BlankCheck, FilemarkReached, NotReady
 from tape.opening import open_transport
+from tape.sense import Sense
+from tape.virtual.faults import Fault, write_faults
 from tape.virtual.library import VirtualLibrary
 
 RECORD = 8 << 10
@@ -287,6 +289,17 @@ def test_room_at_the_beginning_is_the_whole_cartridge(library: Library) -> None:
         sink = open_sink(place(tape), 8)
         assert sink.remaining() == room
         sink.abandon()
+
+
+def test_a_drive_that_does_not_tell_its_room_is_written_all_the_same(library: Library) -> None:
+    tape = library()
+    unsupported = Fault(opcode=0x4D, sense=Sense(5, 0x20, 0))
+    write_faults(tape, [unsupported])
+    sink = open_sink(place(tape), 8)
+    assert sink.remaining() is None
+    written = fill(sink, 3)
+    sink.finish()
+    assert b"".join(blocks(tape)[0]) == written
 
 
 def test_rewind_and_unload_on_close(library: Library) -> None:

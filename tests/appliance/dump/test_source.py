@@ -1,6 +1,7 @@
 """Sources: files, pipes and drives give the same bytes; a thread reads ahead and ends."""
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -190,11 +191,24 @@ def test_a_drive_is_read_up_to_the_filemark(
 
 def test_an_empty_cartridge_and_a_missing_drive(library: VirtualLibrary, tmp_path: Path) -> None:
     source = open_source(DrivePlace("rst0a", _spec(tmp_path), "unload"))
-    with pytest.raises(StreamError, match="ends here"):
+    with pytest.raises(StreamError, match="it is empty, nothing is recorded"):
         Blocks(source).take(1)
     source.close()
     with pytest.raises(DeviceNotFound):
         open_source(DrivePlace("rst9a", _spec(tmp_path) | {"drive": 9}, "none"))
+
+
+def test_a_tape_that_stands_before_a_filemark(library: VirtualLibrary, tmp_path: Path) -> None:
+    _write(tmp_path, [], [bytes(65536)])
+    source = open_source(DrivePlace("nrst0a", _spec(tmp_path), "none"))
+    with pytest.raises(
+        StreamError, match=r"there is a filemark where the tape stands; .* position"
+    ):
+        Blocks(source).take(1)
+    source.close()
+    source = open_source(DrivePlace("nrst0a", _spec(tmp_path), "none"))
+    assert Blocks(source).take(10) == bytes(10)
+    source.close()
 
 
 def test_a_medium_error_is_the_drives_own(library: VirtualLibrary, tmp_path: Path) -> None:
@@ -225,3 +239,63 @@ def test_pipe_source_wakes() -> None:
     assert source.read() == b""
     source.close()
     os.close(writer)
+
+
+def test_both_threads_may_count_at_once() -> None:
+    """A count that is wrong by what is lost would end in a standstill of both."""
+
+    class Many(_Endless):
+        def read(self) -> bytes:
+            self.given += 1
+            return bytes(1024) if self.given < 100_000 else b""
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        source = ReadAhead(Many())
+        while source.read():
+            pass
+    finally:
+        sys.setswitchinterval(interval)
+    assert source._ahead == 0
+    source.close()
+
+
+def test_waiting_for_bytes_can_be_ended() -> None:
+    class Enough(Exception):
+        pass
+
+    def check() -> None:
+        raise Enough
+
+    reader, writer = os.pipe()
+    source = open_source(FdPlace(reader, "-"), check)
+    with pytest.raises(Enough):
+        source.read()
+    source.close()
+    os.close(writer)
+    assert threads() == []
+
+
+def test_draining_a_writer_that_never_ends_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.dump.source._DRAIN_ALL_SECONDS", 0.2)
+    reader, writer = os.pipe()
+    stop = threading.Event()
+
+    def dribble() -> None:
+        while not stop.wait(0.01):
+            os.write(writer, b"x")
+
+    thread = threading.Thread(target=dribble)
+    thread.start()
+    source = PipeSource(reader, "-")
+    finishing = threading.Thread(target=source.finish)
+    finishing.start()
+    finishing.join(10)
+    ended = not finishing.is_alive()
+    stop.set()
+    thread.join()
+    os.close(writer)
+    finishing.join()
+    source.close()
+    assert ended

@@ -277,3 +277,35 @@ def test_absurd_counts() -> None:
     tape.header(RecordType.CLRI, count=1 << 30)
     with pytest.raises(StreamError, match="cannot be"):
         reader(tape.end())
+
+
+@pytest.mark.parametrize("kind", [Extent.XATTR, Extent.PRIVATE])
+def test_attributes_take_no_more_memory_than_the_stream_has_bytes(kind: int) -> None:
+    """Holes of 64 MiB would be eight million items."""
+    tape = Tape(used=(2, 3), dumped=(2, 3))
+    tape.directory(2, [(3, b"file")])
+    tape.inode(3, 0o100644, b"")
+    tape.header(
+        RecordType.INODE, 3, mode=0o100644, size=1 << 19, count=512,
+        addresses=b"\1" + bytes(511), flags=_EXTENSION, extended=kind,
+    )  # fmt: skip
+    tape.raw(bytes(1024))
+    found, _ = reader(tape.end())
+    objects = found.objects()
+    assert next(objects).number == 2
+    file = next(objects)
+    with pytest.raises(StreamError, match=r"an attribute record of inode 3 lacks \d+ bytes"):
+        file.attributes()
+
+
+def test_data_that_is_left_in_the_middle_is_passed_over() -> None:
+    tape = Tape(used=(2, 3, 4), dumped=(2, 3, 4))
+    tape.directory(2, [(3, b"large"), (4, b"small")])
+    tape.inode(3, 0o100644, bytes(2 << 20))
+    tape.inode(4, 0o100644, b"small")
+    found, _ = reader(tape.end())
+    numbers = []
+    for item in found.objects():
+        numbers.append(item.number)
+        next(item.data())
+    assert numbers == [2, 3, 4]
