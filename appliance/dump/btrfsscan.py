@@ -33,6 +33,10 @@ _ENTRY_TYPES = bytes((0, 8, 4, 2, 6, 1, 12, 10))
 _FLAGS = ((0x20, 0x8), (0x40, 0x10), (0x80, 0x20), (0x100, 0x40), (0x200, 0x80), (0x400, 0x10000))
 
 
+_PREALLOCATED = 0x10
+"""BTRFS_INODE_PREALLOC: some of what the inode occupies may hold no data."""
+
+
 def _flags(flags: int) -> int:
     return sum(generic for own, generic in _FLAGS if flags & own)
 
@@ -67,6 +71,10 @@ class _Draft:
         self.extents: list[tuple[int, int]] = []
         self.data: bytes | None = None
 
+    def blocks_of_data(self) -> int:
+        """Give the blocks of the extents that came; -1 when none did, asked for or not."""
+        return sum(end - start for start, end in self.extents) >> 9 or -1
+
     def finished(self) -> ScannedInode:
         (
             generation, changed_in, size, used, _, links, uid, gid, mode, device, flags, _,
@@ -81,7 +89,7 @@ class _Draft:
             gid,
             device and (device >> 20) << 32 | device & 0xFFFFF,
             flags and _flags(flags),
-            used >> 9,
+            used >> 9 if not flags & _PREALLOCATED else self.blocks_of_data(),
             generation,
             changed_in,
             accessed * 1_000_000_000 + accessed_ns,

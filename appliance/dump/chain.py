@@ -6,6 +6,7 @@ tape again is nothing to do, and after a crash it is the way to go on.
 """
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from appliance.dump.placing import Places
 from appliance.dump.reconciling import STAGING, Reconciliation
 from appliance.dump.record import ROOT_INODE
 from appliance.dump.restorerequest import RestoreRequest
+from appliance.dump.selection import RESERVED
 from appliance.dump.symboltable import ChainState, MalformedTable
 from appliance.errors import Refused
 from fuse.removal import remove_tree
@@ -54,6 +56,8 @@ class Chain:
         self._begins = whole and self._header.base_date == 0 and not self.incremental
         self._reconciliation: Reconciliation | None = None
         self._root = 0
+        if self._begins or self.incremental:
+            self._require_names()
         if self.incremental:
             self._load()
         elif self._header.base_date and whole:
@@ -63,6 +67,15 @@ class Chain:
         return Refused(f"incremental restore to {self._path}", reason)
 
     # -- checks -----------------------------------------------------------------------------
+
+    def _require_names(self) -> None:
+        """Refuse where a client has put something of another type under a restore's own names."""
+        root = self._target.find()
+        for name in RESERVED if root is not None else ():
+            found = self._target.tree.lookup(root or 0, name)
+            if found is not None and stat.S_ISDIR(found.st_mode) != (name == STAGING):
+                reason = f"{name.decode()}, a name of its own, is in the way; remove it"
+                raise Refused(f"restore to {self._path}", reason)
 
     def _load(self) -> None:
         root = self._target.find()

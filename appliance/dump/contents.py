@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -15,24 +16,44 @@ _TYPES = {
     stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
     stat.S_IFCHR: "character", stat.S_IFBLK: "block",
 }  # fmt: skip
-_BATCH = 500
+_BUFFER = 1 << 16
+_ASK_MS = 250
 
 EntrySink = Callable[[dict[str, Any]], None]
 
 
 class PipeEntries:
-    """Writes entries to a descriptor as JSON lines; BrokenPipeError when nobody reads."""
+    """Writes entries to a descriptor as JSON lines; BrokenPipeError when nobody reads.
 
-    def __init__(self, fd: int) -> None:
-        self._file = os.fdopen(fd, "wb", buffering=1 << 16)
+    While the reader takes its time `check` is called a few times a second, which may raise.
+    """
+
+    def __init__(self, fd: int, check: Callable[[], None]) -> None:
+        self._fd = fd
+        self._check = check
+        self._buffer = bytearray()
 
     def __call__(self, entry: dict[str, Any]) -> None:
         """Write one entry."""
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._buffer += json.dumps(entry).encode() + b"\n"
+        if len(self._buffer) >= _BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        waiting = memoryview(bytes(self._buffer))
+        self._buffer.clear()
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        while waiting:
+            if poll.poll(_ASK_MS):  # there is room for as much as a pipe takes at once
+                waiting = waiting[os.write(self._fd, waiting[: select.PIPE_BUF]) :]
+            else:
+                self._check()
 
     def close(self) -> None:
-        """Write what is buffered, and close."""
-        self._file.close()
+        """Close the descriptor."""
+        os.close(self._fd)
 
 
 def list_directories(catalog: Catalog, selection: Selection, tell: EntrySink) -> int:

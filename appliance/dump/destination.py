@@ -14,7 +14,7 @@ from appliance.dump.objectattributes import AttributeWriter
 from appliance.dump.placing import Place, Placer, Places
 from appliance.dump.policy import AttributePolicy
 from appliance.dump.restorerequest import RestoreRequest
-from appliance.dump.selection import Selection
+from appliance.dump.selection import HIDDEN, Selection
 from appliance.dump.stream import TapeObject, Warnings
 from appliance.dump.tree import Tree
 from appliance.errors import ApplianceError, Refused, RestoreStopped
@@ -64,6 +64,8 @@ class Destination:
         place = Placer(self.tree, Warnings(lambda _: None)).root().inode
         parts = [part for part in self._request.relative.split(b"/") if part]
         for number, part in enumerate(parts):
+            if part == HIDDEN:
+                raise Refused(self._request.path, "the name .snapshot is kept for snapshots")
             found = self.tree.lookup(place, part)
             if found is None:
                 return None

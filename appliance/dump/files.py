@@ -16,6 +16,7 @@ from appliance.dump.objectattributes import AttributeWriter
 from appliance.dump.placing import Place, Places
 from appliance.dump.policy import AttributePolicy
 from appliance.dump.record import Inode, Part
+from appliance.dump.selection import HIDDEN
 from appliance.dump.stream import TapeObject, Warnings
 from appliance.dump.tree import Tree
 from appliance.errors import RestoreStopped
@@ -24,6 +25,7 @@ from fuse import metadata
 _TOLD = 100
 MAX_SYMLINK = 4095
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNREACHABLE = "the name .snapshot is kept for snapshots; restore it with --rename"
 _SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 
 
@@ -125,6 +127,10 @@ class FileRestorer:
             return False
         spots = self._spots(names)
         path = spots[0].path if spots else self._catalog.path_of(item.number)
+        if not spots and item.number not in self._known:
+            path = self._catalog.join(names[0])
+            self._fail(path, _UNREACHABLE if HIDDEN in path.split(b"/") else "it has no place here")
+            return True
         self.current = path
         try:
             self._restore(item, spots, path)

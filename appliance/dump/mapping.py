@@ -171,13 +171,18 @@ class Mapper:
             flags = self._consider(inode, flags)
         tree.numbers.append(inode.number)
         tree.flags.append(flags)
-        tree.blocks.append(_estimate(inode))
+        tree.blocks.append(_estimate(inode if inode.blocks >= 0 else self._measured(inode)))
         if flags & _DIRECTORY and inode.entries:
             tree.children.extend([child for child, _, _ in inode.entries])
             if self._excludes:
                 match = self._excludes.match
                 tree.excluded.extend([match(name) for _, name, _ in inode.entries])
         tree.starts.append(len(tree.children))
+
+    def _measured(self, inode: ScannedInode) -> ScannedInode:
+        """Give an inode with the blocks that its extents occupy."""
+        found = next(self._scan.inodes(Want.DATA, [inode.number]), inode)
+        return inode._replace(blocks=max(found.blocks, 0))
 
     def _consider(self, inode: ScannedInode, flags: int) -> int:
         """Add what extended attributes say about an inode to its flags."""
@@ -342,4 +347,4 @@ def _estimate(inode: ScannedInode) -> int:
     headers = max(-(-blocks // MAX_SEGMENT), 1)
     if not stat.S_ISREG(inode.mode):
         return headers + blocks
-    return headers + min(blocks, -(-inode.blocks // 2) or blocks)
+    return headers + min(blocks, -(-inode.blocks // 2) or 1)

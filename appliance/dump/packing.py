@@ -111,7 +111,8 @@ class HeaderPacker:
             atime & 0xFFFFFFFF, atime_ns // 1000, mtime & 0xFFFFFFFF, mtime_ns // 1000,
             ctime & 0xFFFFFFFF, ctime_ns // 1000,
             encode_device(inode.device) if inode.device else 0,
-            inode.flags, inode.blocks & 0xFFFFFFFF, inode.generation & 0xFFFFFFFF, uid, gid, count,
+            inode.flags, max(inode.blocks, 0) & 0xFFFFFFFF, inode.generation & 0xFFFFFFFF,
+            uid, gid, count,
         )  # fmt: skip
         head = _HEAD.pack(kind, t.date, *values)
         born = inode.created if created is None else created

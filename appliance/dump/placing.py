@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from appliance.dump.catalog import Catalog, Directory, Name
 from appliance.dump.private import MalformedPrivate, Tag, decode_xattr
 from appliance.dump.record import ROOT_INODE
-from appliance.dump.selection import RESERVED, Selection
+from appliance.dump.selection import HIDDEN, RESERVED, Selection
 from appliance.dump.stream import Attributes, Warnings
 from appliance.dump.tree import Tree
 from appliance.errors import Refused
@@ -195,8 +195,14 @@ class Places:
             self.put(entry.number, self._placer.descend(parent, base, entry.attributes))
 
     def locate(self, name: Name) -> tuple[Place | None, bytes]:
-        """Give directory and name in the target for a name on tape, renames applied."""
+        """Give directory and name in the target for a name on tape, renames applied.
+
+        No directory where it has no place: below what is not restored, or where clients could
+        not reach it.
+        """
         parts = self._selection.renames.get(name)
+        if parts is None and name.name == HIDDEN:
+            return None, name.name
         if parts is None:
             return self._of.get(name.parent), name.name
         place = self._root

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from appliance.dump.catalog import Catalog, Directory, Name
 from appliance.dump.placing import Place, Placer, Places
 from appliance.dump.record import ROOT_INODE
-from appliance.dump.selection import RESERVED
+from appliance.dump.selection import HIDDEN, RESERVED
 from appliance.dump.tree import Child, Tree
 from appliance.errors import Refused
 from fuse.removal import remove_tree
@@ -203,7 +203,7 @@ class Reconciliation:
             return
         present = {child.name: child for child in self._tree.children(place.inode)}
         for item in self._catalog.entries(entry.number):
-            if entry.number == ROOT_INODE and item.name in RESERVED:
+            if item.name == HIDDEN or (entry.number == ROOT_INODE and item.name in RESERVED):
                 continue
             child = present.get(item.name)
             if item.inode in self._catalog.directories:
@@ -310,16 +310,7 @@ class Reconciliation:
 
         What survives and has found no place is kept in the root of the target.
         """
-        for child in self._tree.children(self._staging):
-            number = self._survives(child)
-            if number is not None and (child.directory or self._single(child)):
-                lost = _LOST % number
-                self._tree.rename(self._staging, child.name, self._root.inode, lost)
-                text = f"inode {number} has no name on the tape; it is kept as {lost.decode()}"
-                self._lose("no place", text)
-            elif not child.directory:
-                self._tree.invalidation.inode(child.inode)  # it is about to lose a link
-        made = self._count_unknown()
+        made = self._rescue()
         if made:
             log(f"{made} objects that were made since went with the directories they were in")
         remove_tree(self._tree.directory(self._root.inode), STAGING.decode())
@@ -339,13 +330,29 @@ class Reconciliation:
         status = self._tree.status(child.inode)
         return status is not None and status.st_nlink == 1
 
-    def _count_unknown(self) -> int:
-        """Count what is in directories to be removed and came from no tape."""
+    def _rescue(self) -> int:
+        """Take what survives out of staging; give how many objects there came from no tape.
+
+        However deep it is: clients may have moved it into what is gone.
+        """
         count = 0
-        work = [child.inode for child in self._tree.children(self._staging) if child.directory]
+        work = [self._staging]
         while work:
-            for child in self._tree.children(work.pop()):
-                count += child.inode not in self._inverse
+            parent = work.pop()
+            for child in self._tree.children(parent):
+                number = self._survives(child)
+                if number is not None and (child.directory or self._single(child)):
+                    self._keep(parent, child, number)
+                    continue
+                count += parent != self._staging and child.inode not in self._inverse
                 if child.directory:
                     work.append(child.inode)
+                else:
+                    self._tree.invalidation.inode(child.inode)  # it is about to lose a link
         return count
+
+    def _keep(self, parent: int, child: Child, number: int) -> None:
+        lost = _LOST % number
+        self._tree.rename(parent, child.name, self._root.inode, lost)
+        text = f"inode {number} has no name on the tape; it is kept as {lost.decode()}"
+        self._lose("no place", text)

@@ -135,10 +135,12 @@ class _Restore:
         fd = self._request.entries_fd
         if fd is None:
             return self._tell(lambda e: self._progress.event("entry", **e), selection, files)
-        entries = contents.PipeEntries(fd)
+        entries = contents.PipeEntries(fd, self._progress.check)
         with suppress(BrokenPipeError):  # whoever asked has seen enough
             try:
-                return self._tell(entries, selection, files)
+                result = self._tell(entries, selection, files)
+                entries.flush()
+                return result
             finally:
                 entries.close()
         return self._result(0, 0, 0, 0)

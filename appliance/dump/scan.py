@@ -29,7 +29,8 @@ class ScannedInode(NamedTuple):
     """One inode of a snapshot.
 
     Times are ns since 1970, `device` is major << 32 | minor, `flags` those of
-    FS_IOC_GETFLAGS, `blocks` of 512 bytes. `changed_in` is the generation of the last change.
+    FS_IOC_GETFLAGS. `blocks` are of 512 bytes; -1 where part of what is allocated may hold no
+    data, so that only the extents tell. `changed_in` is the generation of the last change.
     `names` are (parent, name), `entries` of a directory (child, name, DT_ type).
     `extents` are the ranges [start, end) of bytes that are not holes, ascending and not
     touching; they may reach beyond the end of the file. `data` holds the first bytes of a file

@@ -14,6 +14,9 @@ from appliance.errors import UsageError
 RESERVED = (b"restore_symboltable", b"restore_symboltable.new", b".restore_staging")
 """Names at the root of the destination that restores keep for themselves."""
 
+HIDDEN = b".snapshot"
+"""A name that clients find snapshots under, in every directory: what has it they cannot reach."""
+
 
 def split_path(path: bytes) -> list[bytes]:
     """Cut a relative path into its parts; raises UsageError for `..` and impossible names."""
@@ -50,6 +53,8 @@ class Selection:
                     self._choose(name)
         for old, new in renames:
             self._rename(old, new)
+        for parts in self.renames.values():
+            self._require_free(parts)
 
     def _find(self, path: bytes) -> Name | None:
         """Give the name that a path means, None for the root of the dump itself."""
@@ -79,11 +84,36 @@ class Selection:
         parts = split_path(new)
         if name is None or not parts:
             raise UsageError(_text(old), "the root of the dump cannot be renamed; use --to")
-        if parts[0] in RESERVED:
+        if parts[0] in RESERVED or HIDDEN in parts:
             raise UsageError(_text(new), "this name is kept for restores")
         if name in self.renames:
             raise UsageError(_text(old), "is renamed twice")
+        if parts in self.renames.values():
+            raise UsageError(_text(new), "is the new name of two")
         self.renames[name] = parts
+
+    def _require_free(self, parts: list[bytes]) -> None:
+        """Raise UsageError for a new name that something else on the tape is restored under."""
+        path = b"/".join(parts)
+        name = self._catalog.find(path)
+        if name is None or self._moved(name):
+            return
+        number = self._catalog.inode_at(name)
+        if number in self._catalog.directories:
+            taken = self.needed(number)
+        else:
+            taken = self.wanted(name) and number in self._catalog.summary.dumped
+        if taken:
+            raise UsageError(_text(path), "is the name of something else that is restored")
+
+    def _moved(self, name: Name) -> bool:
+        """Whether a name, or a directory above it, is renamed."""
+        while name.parent:
+            if name in self.renames:
+                return True
+            above = self._catalog.directories[name.parent]
+            name = Name(above.parent, above.name)
+        return False
 
     @staticmethod
     def _reserved(name: Name) -> bool:

@@ -1,5 +1,6 @@
 """What a dump tells while it runs."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,20 @@ def test_the_estimate_is_close(volume: Volume, tmp_path: Path) -> None:
     result = dump(volume, tmp_path / "dump", heard=heard, blocking_factor=4)
     (line,) = [line for line in heard.lines if "estimated" in line]
     assert abs(int(line.split()[2]) - result.blocks) < result.blocks / 20
+
+
+@pytest.mark.root
+def test_the_estimate_leaves_out_what_holds_no_data(volume: Volume, tmp_path: Path) -> None:
+    with (volume.path / "reserved").open("wb") as reserved:
+        os.posix_fallocate(reserved.fileno(), 0, 16 << 20)
+        reserved.write(b"x" * 5000)
+    with (volume.path / "thin").open("wb") as thin:
+        thin.truncate(1 << 30)
+    heard = Heard()
+    result = dump(volume, tmp_path / "dump", heard=heard, blocking_factor=4)
+    (line,) = [line for line in heard.lines if "estimated" in line]
+    headers_of_holes = (1 << 30) // (512 << 10)
+    assert abs(int(line.split()[2]) - result.blocks) < headers_of_holes / 20
 
 
 @pytest.mark.root
