@@ -5,6 +5,7 @@ standard input, which ends when the control process does), and a row in the stat
 that the next life finds it if this one is killed and the lifeline is not heeded.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -17,8 +18,11 @@ from dataclasses import dataclass, field
 import trio
 
 from appliance.control.protocol import LineSplitter
+from appliance.errors import StateFailed
 from appliance.processes import ProcessIdentity
 from appliance.state import State
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16
 _MAX_LINE = 16 << 20
@@ -75,7 +79,10 @@ class Child:
     async def ended(self) -> int:
         """Wait for its end and give its exit status (negative: the signal)."""
         status = await self.process.wait()
-        self.state.forget_process(self.role)
+        try:
+            self.state.forget_process(self.role)
+        except StateFailed as error:  # the next start sees that it is gone
+            logger.error("process %s: %s", self.role, error)
         return status
 
 
@@ -106,7 +113,10 @@ async def spawn(
     if identity is None:  # a zombie still has one, and only we reap it
         raise RuntimeError(f"process {process.pid} has no entry in /proc")
     child = Child(role, process, identity, state)
-    state.record_process(role, identity)
+    try:
+        state.record_process(role, identity)
+    except StateFailed as error:  # its lifeline ends it all the same
+        logger.error("process %s: %s", role, error)
     return child
 
 

@@ -8,8 +8,10 @@
     │   ├── NoSuchSession   no session of this number
     │   ├── SessionAborted  an operator ended it
     │   └── Interrupted     the control process ended while it ran
+    ├── StateFailed         the state database cannot be read or written
     ├── MountFailed         a volume's file system process did not come up
     ├── StreamError         a dump stream that is torn, foreign or out of order
+    ├── RestoreStopped      a restore that could not go on; says how far it came
     ├── LocalFailure        the system refused the command itself something
     ├── ErrorDocument       an error that is known by its document only, as a client gets it
     └── ServerError         the control socket: not running, already running, lost
@@ -101,6 +103,16 @@ class SessionError(ApplianceError):
 
 
 @dataclass(eq=False)
+class StateFailed(ApplianceError):
+    """The state database of a root cannot be read or written; `reason` says why."""
+
+    code = "state.failed"
+    template = "the state database cannot be used: {reason}"
+    advice = "make room on the file system of the root, and try again"
+    reason: str
+
+
+@dataclass(eq=False)
 class MountFailed(ApplianceError):
     """A volume's file system process did not come up; `reason` says how it ended."""
 
@@ -117,6 +129,7 @@ class StreamError(ApplianceError):
 
     code = "stream.damaged"
     template = "dump stream {source} at byte {offset}: {reason}"
+    advice = "see what can be read with: snapreel restore --from SOURCE --list, or use another copy"
     source: str
     offset: int
     reason: str

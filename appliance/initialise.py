@@ -24,6 +24,7 @@ def initialise(root: Root, size: int) -> dict[str, Any]:
     fails, what was made is removed again; what a killed `init` has left is removed by the
     next. Raises Refused when the root is initialised or holds something else.
     """
+    root.require_superuser()
     root.path.mkdir(mode=0o755, parents=True, exist_ok=True)
     with root.lock("init"), ExitStack() as undo:
         if root.initialised:

@@ -13,6 +13,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_ROOT = Path("/var/lib/snapreel")
+
+_LONGEST_CHANNEL = 64
+_NEEDS_ROOT = "this needs root; try it with sudo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,13 @@ class Root:
         return self.run / "initialising"
 
     def channel(self, volume: str) -> Path:
-        """Socket of a volume's file system process."""
+        """Socket of a volume's file system process.
+
+        A long name is replaced by its digest: a socket's address is at most 107 bytes. The dot
+        keeps it apart from the names of volumes, which have none.
+        """
+        if len(volume) > _LONGEST_CHANNEL:
+            volume = f".{hashlib.sha256(volume.encode()).hexdigest()[:40]}"
         return self.run / f"volume-{volume}.sock"
 
     @property
@@ -117,6 +127,11 @@ class Root:
         """Whether `init` has finished here: the database is what it makes last."""
         return self.database.exists()
 
+    def require_superuser(self) -> None:
+        """Raise Refused to a user for whom the kernel makes no mounts and loop devices."""
+        if os.geteuid():
+            raise Refused(str(self.path), _NEEDS_ROOT)
+
     def require_initialised(self) -> None:
         """Raise NotInitialised when this is no root yet."""
         if not self.initialised:
@@ -156,7 +171,7 @@ class Root:
             return os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise Refused(str(self.path), "this needs root; try it with sudo") from None
+                raise Refused(str(self.path), _NEEDS_ROOT) from None
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotInitialised(str(self.path), error.strerror or "not there") from None
             raise

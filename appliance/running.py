@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from appliance.children import Child, describe_end
-from appliance.errors import Interrupted, SessionAborted, describe
+from appliance.errors import Interrupted, SessionAborted, StateFailed, describe
 from appliance.feed import Feed
 from appliance.session import Session
 from appliance.state import State
@@ -43,8 +43,8 @@ class Running:
         """Ask the session to end; the first reason given is the one recorded."""
         if not self._abort.is_set():
             self.abort_reason = reason
-            self._update(replace(self.session, state="aborting", reason=reason))
             self._abort.set()
+            self.update(replace(self.session, state="aborting", reason=reason))
 
     async def run(self, request: dict[str, Any]) -> Session:
         """Hand the worker its request, listen until it ends, and record how."""
@@ -84,7 +84,7 @@ class Running:
         if kind == "progress":
             self._progress(event)
         elif kind == "snapshot":
-            self._update(replace(self.session, snapshot=str(event["name"])))
+            self.update(replace(self.session, snapshot=str(event["name"])))
         elif kind == "log":
             self.write_log(str(event["text"]))
         self.feed.put(event)
@@ -94,16 +94,24 @@ class Running:
         self.session = self.session.progressed(event, time.time())
         reached = len(self.session.phases) > phases
         if reached or time.monotonic() - self._saved > _SAVE_SECONDS:
-            self._update(self.session)
+            self.update(self.session)
 
-    def _update(self, session: Session) -> None:
-        self.session = self.state.save(session)
+    def update(self, session: Session) -> None:
+        """Change the record; one that cannot be kept is logged, and stops nothing."""
+        self.session = session
         self._saved = time.monotonic()
+        try:
+            self.state.save(session)
+        except StateFailed as error:  # such as a disk that is full: the next one may succeed
+            log.error("record of session %d: %s", session.id, error)
 
     def write_log(self, text: str) -> None:
-        """Add a line to the session's log, with the time."""
+        """Add a line to the session's log, with the time; a disk that is full stops nothing."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        os.write(self.log_fd, f"{stamp} {text}\n".encode(errors="backslashreplace"))
+        try:
+            os.write(self.log_fd, f"{stamp} {text}\n".encode(errors="backslashreplace"))
+        except OSError as error:
+            log.error("log of session %d: %s: %s", self.session.id, error.strerror, text)
 
     def require_end(self) -> None:
         """See to it that the record says how the session ended, although `run` did not."""

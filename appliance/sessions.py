@@ -6,8 +6,8 @@ A session that ends, however it ends, leaves no snapshot, no lock and no drive b
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +56,8 @@ class Sessions:
         # From admission to end: session number to volume (empty for none). A session counts
         # from here on, so that two that start at once cannot both take the last place.
         self._claims: dict[int, str] = {}
+        # Volumes on which no session may begin, with what is done to them.
+        self._closed: dict[str, str] = {}
 
     def latest(self, limit: int) -> list[Session]:
         """Give the latest sessions, with those that run as they are at this moment."""
@@ -77,6 +79,16 @@ class Sessions:
         """Raise Busy when a session works on the volume."""
         for session in self.on_volume(volume):
             raise Busy("volume", volume, f"{session.kind} session {session.id}")
+
+    @contextmanager
+    def kept_off(self, volume: str, what: str) -> Iterator[None]:
+        """Let no session begin on the volume while `what` is done to it; Busy when one runs."""
+        self.require_idle(volume)
+        self._closed[volume] = what
+        try:
+            yield
+        finally:
+            del self._closed[volume]
 
     async def start(
         self,
@@ -112,7 +124,10 @@ class Sessions:
             )
         if len(fds) != job.descriptors:
             raise Refused("session", f"{job.descriptors} file descriptors needed, {len(fds)} came")
-        self._claims[session.id] = job.volume.volume if job.volume else ""
+        volume = job.volume.volume if job.volume else ""
+        if volume in self._closed:
+            raise Busy("volume", volume, self._closed[volume])
+        self._claims[session.id] = volume
         place = Place()
         if job.volume is not None:
             place = await self._aggregates.on_volume(job.volume.volume, self._place)
@@ -167,7 +182,9 @@ class Sessions:
             self._state, session.owner, _WORKER, (), log=log_fd, inherit=assignment.fds
         )
         begun = replace(assignment.begun(), worker=child.identity, log=str(path))
-        return Running(self._state.save(begun), child, self._state, log_fd)
+        running = Running(begun, child, self._state, log_fd)
+        running.update(begun)
+        return running
 
     async def _clean_up(self, running: Running, place: Place) -> None:
         """Leave nothing behind; what cannot be cleaned is logged and tried at the next start."""
@@ -175,6 +192,9 @@ class Sessions:
         await running.child.ended()
         try:
             running.require_end()
+        except Exception:
+            log.exception("the end of session %d could not be recorded", running.session.id)
+        try:
             if place.volume is not None:
                 await self._expire(running, place.volume)
         except Exception:

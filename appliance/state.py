@@ -2,6 +2,7 @@
 
 Used from the trio thread alone, synchronously: what happens between two awaits is atomic for
 every other task. Everything that must survive a crash is committed when a method returns.
+Every method may raise StateFailed.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from appliance.errors import NoSuchSession
+from appliance.errors import NoSuchSession, StateFailed
 from appliance.processes import ProcessIdentity
 from appliance.session import LIVE, Session, decode_phases, encode_phases
 
@@ -87,9 +88,15 @@ class State:
         """Group changes: all of them are kept, or none."""
         return self._connection
 
+    def _execute(self, statement: str, values: tuple[Any, ...] = ()) -> apsw.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except apsw.Error as error:
+            raise StateFailed(str(error)) from error
+
     def create_session(self, kind: str, path: str, target: str, level: str) -> Session:
         """Record that a session was asked for; its id is one more than any before."""
-        self._connection.execute(
+        self._execute(
             "INSERT INTO session (kind, path, target, level, state, started) "
             "VALUES (?, ?, ?, ?, 'starting', ?)",
             (kind, _text(path), _text(target), _text(level), time.time()),
@@ -113,16 +120,14 @@ class State:
         return self._sessions(f"WHERE state IN ({marks}) ORDER BY id", LIVE)
 
     def _sessions(self, clause: str, values: tuple[Any, ...]) -> list[Session]:
-        cursor = self._connection.execute(f"SELECT * FROM session {clause}", values)
+        cursor = self._execute(f"SELECT * FROM session {clause}", values)
         return [_session(dict(zip(_columns(cursor), row, strict=True))) for row in cursor]
 
     def save(self, session: Session) -> Session:
         """Keep a session as it is, and give it back."""
         row = _row(session)
         assignments = ", ".join(f"{name} = ?" for name in row)
-        self._connection.execute(
-            f"UPDATE session SET {assignments} WHERE id = ?", (*row.values(), session.id)
-        )
+        self._execute(f"UPDATE session SET {assignments} WHERE id = ?", (*row.values(), session.id))
         return session
 
     def end_session(
@@ -134,18 +139,18 @@ class State:
 
     def record_process(self, role: str, process: ProcessIdentity) -> None:
         """Remember a process, so that the next life finds it if this one is killed."""
-        self._connection.execute(
+        self._execute(
             "INSERT OR REPLACE INTO process VALUES (?, ?, ?, ?)",
             (role, process.pid, process.start, process.boot),
         )
 
     def forget_process(self, role: str) -> None:
         """The process has ended."""
-        self._connection.execute("DELETE FROM process WHERE role = ?", (role,))
+        self._execute("DELETE FROM process WHERE role = ?", (role,))
 
     def processes(self) -> dict[str, ProcessIdentity]:
         """Give what was recorded and not forgotten, by role."""
-        rows = self._connection.execute("SELECT role, pid, start, boot FROM process ORDER BY role")
+        rows = self._execute("SELECT role, pid, start, boot FROM process ORDER BY role")
         return {role: ProcessIdentity(pid, start, boot) for role, pid, start, boot in rows}
 
 

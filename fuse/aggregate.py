@@ -103,11 +103,11 @@ class Aggregate:
         with failing("create aggregate", name), _registry(root):
             if aggregate._descriptor.exists():
                 raise AlreadyExists("aggregate", name)
-            aggregate.path.mkdir(mode=0o700, exist_ok=True)
             # What is mounted here without a descriptor was left by a creation that died.
             if mount_at(aggregate.path):
                 libc.umount(aggregate.path)
             source.make(name)
+            aggregate.path.mkdir(mode=0o700, exist_ok=True)
             source.mount(aggregate.path)
             try:
                 aggregate._prepare()
@@ -136,6 +136,8 @@ class Aggregate:
         libc.umount(self.path)
         self.source.release()
         self.source.discard()
+        with suppress(OSError):
+            self.path.rmdir()
 
     @property
     def _descriptor(self) -> Path:

@@ -2,6 +2,7 @@
 
     StorageError
     ├── NotFound            an aggregate, volume, qtree, LUN or snapshot does not exist
+    │   └── SourceNotFound  an image, a device or a directory of an aggregate is not there
     ├── AlreadyExists       the name is taken
     ├── InvalidName         the name or value cannot be used
     ├── Busy                a rule forbids it while something else uses the object
@@ -42,6 +43,13 @@ class NotFound(StorageError):
     advice = "list what is there with: snapreel {kind} list"
     kind: str
     name: str
+
+
+@dataclass(eq=False)
+class SourceNotFound(NotFound):
+    """What an aggregate lies on is not there: an image, a device or a directory."""
+
+    advice = "check the path"
 
 
 @dataclass(eq=False)

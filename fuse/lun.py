@@ -198,7 +198,7 @@ class Luns:
         _check_size(size)
         lun = self._unrestricted(name)
         if size < lun.metadata.size and not shrink:
-            reason = f"it has {lun.metadata.size} bytes; making it smaller cuts off data"
+            reason = f"it has {lun.metadata.size} bytes; to cut off data say --shrink"
             raise Refused("lun", self._full(name), reason)
         with self._opened(lun) as fd:
             if lun.metadata.reserved and size > lun.metadata.size:

@@ -18,9 +18,9 @@ from fuse.descriptors import directory
 from fuse.errors import (
     AlreadyExists,
     InvalidName,
-    NotFound,
     NotSupported,
     Refused,
+    SourceNotFound,
     StorageFailed,
     failing,
 )
@@ -122,7 +122,7 @@ class ImageSource:
         """Mount the image; the loop device that has it already, if any, is used again."""
         image = self._unfinished if self._unfinished.exists() else self.path
         if not image.exists():
-            raise NotFound("image", str(self.path))
+            raise SourceNotFound("image", str(self.path))
         with failing("attach", image):
             devices = loop.find(image)
             if devices:
@@ -169,13 +169,13 @@ class DeviceSource:
             if not stat.S_ISBLK(self.path.stat().st_mode):
                 raise InvalidName("device", str(self.path), "it is no block device")
         except FileNotFoundError:
-            raise NotFound("device", str(self.path)) from None
+            raise SourceNotFound("device", str(self.path)) from None
         _make_btrfs(self.path, name)
 
     def mount(self, target: Path) -> None:
         """Mount the device."""
         if not self.path.exists():
-            raise NotFound("device", str(self.path))
+            raise SourceNotFound("device", str(self.path))
         _mount_btrfs(self.path, target)
 
     def finish(self) -> None:
@@ -212,12 +212,12 @@ class DirectorySource:
                     if os.listdir(fd):
                         raise Refused("directory", str(self.path), "it is not empty")
             except FileNotFoundError:
-                raise NotFound("directory", str(self.path)) from None
+                raise SourceNotFound("directory", str(self.path)) from None
 
     def mount(self, target: Path) -> None:
         """Bind the directory to the aggregate's place."""
         if not self.path.is_dir():
-            raise NotFound("directory", str(self.path))
+            raise SourceNotFound("directory", str(self.path))
         with failing("mount", self.path):
             libc.mount(self.path, target, "none", libc.MS_BIND)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.cli.context import settings
-from appliance.cli.output import print_line, say
+from appliance.cli.output import given, print_line, say
 
 
 def register(app: typer.Typer) -> None:
@@ -50,9 +50,11 @@ def dump(
     if blocking_factor is not None:
         params["blocking_factor"] = blocking_factor
     if to == "-":
-        record = watching.run("dump.start", params, [sys.stdout.fileno()], sys.stderr)
+        stream = given(sys.stdout, "standard output").fileno()
+        record = watching.run("dump.start", params, [stream], sys.stderr)
         text = json.dumps(record) if settings.json else watching.summary(record)
         say(text)
         return
-    record = watching.run("dump.start", params, [], sys.stdout)
+    out = given(sys.stdout, "standard output")
+    record = watching.run("dump.start", params, [], out)
     print_line(json.dumps(record, indent=2) if settings.json else watching.summary(record))

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from appliance.cli.context import settings
 from appliance.sizes import format_size
@@ -22,14 +22,26 @@ def show(result: Any, table: Callable[[Any], str]) -> None:
 def print_line(text: str) -> None:
     """Print to standard output; names that are not UTF-8 come out as they are on disk."""
     if text or settings.json:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
-        sys.stdout.buffer.flush()
+        out = given(sys.stdout, "standard output").buffer
+        out.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        out.flush()
 
 
 def say(text: str) -> None:
-    """Print a line to standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Print a line to standard error, unless the command was started without one."""
+    stream: TextIO | None = sys.stderr
+    if stream is not None:
+        stream.write(text + "\n")
+        stream.flush()
+
+
+def given(stream: TextIO | None, name: str) -> TextIO:
+    """Give a standard stream back; LocalFailure when the command was started without it."""
+    from appliance.errors import LocalFailure
+
+    if stream is None:
+        raise LocalFailure(name, "it is closed; give the command one, such as /dev/null")
+    return stream
 
 
 def columns(rows: Sequence[dict[str, Any]], *specification: Column, empty: str = "none") -> str:

@@ -8,8 +8,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from appliance.cli.context import connect, settings
-from appliance.cli.output import cell, moment, print_line
+from appliance.cli.context import settings
+from appliance.cli.output import cell, given, moment, print_line
 
 
 def register(app: typer.Typer) -> None:
@@ -50,11 +50,12 @@ def restore(
         "force": force,
         "acls": acls,
     }
-    descriptors = [sys.stdin.fileno()] if source == "-" else []
+    descriptors = [given(sys.stdin, "standard input").fileno()] if source == "-" else []
     if list_:
         _list(params, descriptors)
         return
-    record = watching.run("restore.start", params, descriptors, sys.stdout)
+    out = given(sys.stdout, "standard output")
+    record = watching.run("restore.start", params, descriptors, out)
     print_line(json.dumps(record, indent=2) if settings.json else watching.summary(record))
 
 
@@ -62,27 +63,27 @@ def _list(params: dict[str, Any], descriptors: list[int]) -> None:
     """Show the names in a dump, which the session writes into a pipe of ours."""
     from appliance.cli import watching
 
+    out = given(sys.stdout, "standard output").buffer
     reader, writer = os.pipe()
     with open(reader, "rb") as entries:  # noqa: PTH123 - a descriptor
         try:
-            with connect() as client:
-                started = client.call("restore.start", params, descriptors=[*descriptors, writer])
+            session = watching.begin("restore.start", params, [*descriptors, writer])
         finally:
             os.close(writer)
         try:
             if settings.json:
-                _list_json(entries, started["id"])
+                _list_json(entries, session, out)
             else:
                 for line in entries:
                     print_line(_entry(json.loads(line)))
         except KeyboardInterrupt:
-            watching.abort(started["id"])
+            watching.abort(session)
             raise
     if not settings.json:
-        watching.follow(started["id"], sys.stderr)
+        watching.follow(session, sys.stderr)
 
 
-def _list_json(entries: IO[bytes], session: int) -> None:
+def _list_json(entries: IO[bytes], session: int, out: IO[bytes]) -> None:
     """Print one document, and only when the whole list is there; it may be long."""
     from appliance.cli import watching
 
@@ -91,7 +92,6 @@ def _list_json(entries: IO[bytes], session: int) -> None:
             kept.write((b",\n" if number else b"") + line.rstrip())
         record = watching.follow(session, sys.stderr)
         kept.seek(0)
-        out = sys.stdout.buffer
         out.write(b'{"session": ' + json.dumps(record).encode() + b',\n"entries": [\n')
         while chunk := kept.read(1 << 20):
             out.write(chunk)

@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
 def serve() -> None:
     """Serve the root in the foreground; says READY when it does. SIGTERM ends it in order."""
     root = settings.at()
+    root.require_superuser()
     root.require_initialised()
     from appliance.serve import serve as run
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.cli.context import call
-from appliance.cli.output import columns, facts, key, moment, show, size, time
+from appliance.cli.output import columns, facts, given, key, moment, show, size, time
 from appliance.sizes import format_size
 
 app = typer.Typer(name="session", help="Dumps and restores that run and that ran.")
@@ -37,7 +37,8 @@ def watch(session: Session) -> None:
     """Follow a session to its end. Ctrl-C aborts the session."""
     from appliance.cli import watching
 
-    show(watching.follow(session, sys.stdout), watching.summary)
+    out = given(sys.stdout, "standard output")
+    show(watching.follow(session, out), watching.summary)
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """Following a session from the command line, to its end or to Ctrl-C."""
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from appliance.cli.context import connect, settings
@@ -104,9 +106,9 @@ def _numbers(event: dict[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def display(stream: IO[str]) -> Display:
+def display(stream: IO[str] | None) -> Display:
     """Give the display that fits the output that was asked for, and where it goes."""
-    if settings.json:
+    if settings.json or stream is None:
         return Silent()
     return Bar(stream) if stream.isatty() else Plain(stream)
 
@@ -119,9 +121,41 @@ def run(
     Raises ErrorDocument when it does not end as done. Ctrl-C aborts the session, and is
     raised again when the session has ended; a second one leaves it to itself.
     """
-    with connect() as client:
+    return follow(begin(method, params, descriptors), stream)
+
+
+def begin(method: str, params: dict[str, Any], descriptors: Sequence[int]) -> int:
+    """Start a session and give its number.
+
+    A Ctrl-C meanwhile is raised when the session that it would leave running has been aborted.
+    """
+    with _held_interrupt() as interrupted, connect() as client:
         started: dict[str, Any] = client.call(method, params, descriptors=descriptors)
-    return follow(started["id"], stream)
+    if interrupted:
+        abort(started["id"])
+        raise KeyboardInterrupt
+    return int(started["id"])
+
+
+@contextmanager
+def _held_interrupt() -> Iterator[list[int]]:
+    """Note the first Ctrl-C in the list that is given; the second one is raised at once."""
+    noted: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # one that is ignored stays ignored
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def follow(session: int, stream: IO[str]) -> dict[str, Any]:

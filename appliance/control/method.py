@@ -22,6 +22,7 @@ Emit = Callable[[dict[str, Any]], Awaitable[None]]
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
 _RESERVED = ("emit", "fds")
+_MOST = (1 << 63) - 1  # what the databases and the kernel take
 _NAMES = {
     str: "a string",
     int: "a number",
@@ -145,6 +146,8 @@ def conform(value: Any, wanted: Any, name: str) -> Any:
         return _conform_union(value, typing.get_args(wanted), name)
     if origin is list:
         return _conform_list(value, typing.get_args(wanted)[0], name)
+    if isinstance(value, int) and not -_MOST <= value <= _MOST:
+        raise UsageError(name, f"{value!s:.40} is larger than any number here")
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):

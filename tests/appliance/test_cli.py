@@ -3,16 +3,20 @@
 import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
-from appliance.cli.main import app, hoist
+from appliance.cli import watching
+from appliance.cli.main import app, hoist, run
 from appliance.sizes import parse_size
-from tests.appliance.serving import COMMAND, Filer
+from tests.appliance.serving import COMMAND, ONE_LINE, Filer
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,6 +148,75 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
         assert p.stderr is not None
         p.stdout.close()
         assert b"Traceback" not in p.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed"),
+    [
+        ("dump /vol/v --to -", "output"),
+        ("dump /vol/v --to file:/x", "output"),
+        ("restore --from - /vol/v", "input"),
+        ("restore --from file:/x /vol/v", "output"),
+        ("restore --from file:/x --list", "output"),
+        ("session watch 1", "output"),
+    ],
+)
+def test_a_closed_standard_stream(tmp_path, arguments, closed):
+    redirection = {"output": ">&-", "input": "<&-"}[closed]
+    line = shlex.join([*COMMAND, "--root", str(tmp_path)])
+    done = subprocess.run(
+        f"{line} {arguments} {redirection}", shell=True, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"snapreel: standard {closed}: it is closed")
+    assert ONE_LINE.fullmatch(done.stderr)
+
+
+def test_errors_without_a_standard_error(tmp_path):
+    line = shlex.join([*COMMAND, "--root", str(tmp_path), "volume", "list"])
+    done = subprocess.run(f"{line} 2>&-", shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+@pytest.mark.parametrize("verb", ["init", "serve"])
+def test_only_root_makes_and_serves_a_root(tmp_path, verb, monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert run(["--root", str(tmp_path / "r"), verb]) == 3
+    assert "this needs root; try it with sudo" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+class Starting:
+    """A connection whose `dump.start` is met by Ctrl-C, `times` times, before it answers."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.called: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def call(self, method: str, params: Any, **_: Any) -> Any:
+        self.called.append(method)
+        if method.endswith(".start"):
+            for _number in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+        return {"id": 7}
+
+
+@pytest.mark.parametrize(
+    ("times", "called"), [(1, ["dump.start", "session.abort"]), (2, ["dump.start"])]
+)
+def test_ctrl_c_while_a_session_starts(monkeypatch, times, called):
+    starting = Starting(times)
+    monkeypatch.setattr(watching, "connect", lambda: starting)
+    with pytest.raises(KeyboardInterrupt):
+        watching.begin("dump.start", {}, [])
+    assert starting.called == called
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # With one
@@ -282,7 +355,7 @@ def test_what_changes_says_what_it_did(stocked):
         (("lun", "create", "/vol/vol1/x", "--size", "100"), 2, "512"),
         (("lun", "show", "/vol/vol1/none"), 1, "does not exist"),
         (("lun", "clone", "/vol/vol1/q1/lun0", "/vol/v/x"), 2, "same volume"),
-        (("lun", "resize", "/vol/vol1/q1/lun0", "--size", "1M"), 3, "cuts off data"),
+        (("lun", "resize", "/vol/vol1/q1/lun0", "--size", "1M"), 3, "say --shrink"),
         (("lun", "unrestrict", "/vol/vol1/q1/lun0", "--yes"), 3, "not restricted"),
         (("snapshot", "create", "vol1", "monday"), 3, "exists already"),
         (("snapshot", "create", "vol1", "a/b"), 2, "cannot be used"),

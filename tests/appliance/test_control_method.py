@@ -42,6 +42,8 @@ async def test_values_of_the_right_types_arrive():
         ({"name": "a", "count": "3"}, "must be a number"),
         ({"name": "a", "count": True}, "must be a number"),
         ({"name": "a", "count": 1.5}, "must be a number"),
+        ({"name": "a", "count": 1 << 63}, "larger than any number"),
+        ({"name": "a", "rate": -(10**400)}, "larger than any number"),
         ({"name": "a", "force": 1}, "must be true or false"),
         ({"name": "a", "names": "x"}, "must be a list"),
         ({"name": "a", "names": [1]}, "must be a string"),

@@ -11,12 +11,16 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.errors import NoSuchSession, UsageError
+from appliance.children import spawn
+from appliance.errors import ErrorDocument, NoSuchSession, StateFailed, UsageError
 from appliance.feed import Feed
-from appliance.jobs import dump_job, number, restore_job
+from appliance.jobs import Job, dump_job, number, restore_job
 from appliance.paths import VolumePath, parse_qtree
 from appliance.processes import ProcessIdentity
+from appliance.root import Root
+from appliance.running import Running
 from appliance.session import Session
+from appliance.sessions import Sessions
 from appliance.sizes import format_size, parse_size
 from appliance.state import State
 from appliance.sysconfig import session_limit, total_memory
@@ -255,6 +259,64 @@ def test_processes_are_remembered(state):
     state.forget_process("volume:a")
     state.forget_process("volume:a")
     assert state.processes() == {}
+
+
+@pytest.fixture
+def running(state):
+    """Give a session that runs, whose log is on a disk that is full."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    yield Running(state.create_session("dump", "", "", ""), None, state, full)
+    os.close(full)
+
+
+def test_a_full_disk_does_not_end_a_session(running, state):
+    running.write_log("hello")
+    running.require_end()
+    assert state.session(1).state == "failed"
+
+
+def test_a_record_that_cannot_be_kept_does_not_stop_an_abort(running, state):
+    state._connection.execute("PRAGMA query_only = on")
+    running.abort("enough")
+    assert running._abort.is_set()
+    assert running.session.state == "aborting"
+
+
+@pytest.mark.trio
+async def test_no_session_begins_on_a_volume_that_is_being_deleted(state, tmp_path, nursery):
+    sessions = Sessions(Root.at(tmp_path), state, None, None, nursery, 4)
+    job = Job("dump", VolumePath("v"), FileTarget("/x"), {})
+    asked = {"path": "/vol/v", "to": "file:/x"}
+    with (
+        sessions.kept_off("v", "volume delete"),
+        pytest.raises(ErrorDocument, match="volume v is in use by volume delete"),
+    ):
+        await sessions.start("dump", asked, lambda _: job, [])
+    assert state.session(1).state == "failed"
+    assert sessions.on_volume("v") == []
+
+
+@pytest.mark.trio
+async def test_processes_live_and_end_whether_they_can_be_recorded_or_not(state):
+    state._connection.execute("PRAGMA query_only = on")
+    with pytest.raises(StateFailed, match="readonly"):
+        state.create_session("dump", "", "", "")
+    child = await spawn(state, "volume:a", "platform", [], log=2)
+    while await child.line() is not None:
+        pass
+    assert await child.stop(10.0) == 0
+
+
+# Sockets
+
+
+def test_a_channel_fits_an_address_whatever_the_volume(tmp_path):
+    root = Root.at(tmp_path)
+    assert root.channel("vol1") == root.run / "volume-vol1.sock"
+    names = {root.channel(letter * 203).name for letter in "ab"}
+    assert len(names) == 2
+    assert all(len(f"/proc/self/fd/{1 << 20}/{name}") <= 107 for name in names)
+    assert len(root.channel("a" * 64).name) <= len("volume-.sock") + 64
 
 
 def test_progress_that_makes_no_sense_changes_nothing():

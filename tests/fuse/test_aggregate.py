@@ -157,6 +157,7 @@ def test_create_refuses(fresh: Aggregate, tmp_path: Path) -> None:
         Aggregate.create(tmp_path, "aggr1", DirectorySource(fresh.path))
     assert [each.name for each in Aggregate.list(tmp_path)] == ["fresh"]
     assert not other.path.exists()
+    assert not (tmp_path / "aggregates" / "aggr1").exists()
 
 
 def test_without_mkfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +179,7 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(StorageFailed, match="Input/output"):
         Aggregate.create(tmp_path, "aggr1", image)
     assert mount_at(tmp_path / "aggregates" / "aggr1") is None
+    assert not (tmp_path / "aggregates" / "aggr1").exists()
     assert Aggregate.list(tmp_path) == ()
     assert not list(tmp_path.glob("*.img*"))
 

@@ -6,13 +6,17 @@ import trio
 
 from appliance.appliance import Appliance
 from appliance.control.method import Emit, method
+from appliance.jobs import number
 from appliance.sessions import log_lines
+
+_MOST_LISTED = 100_000
 
 
 @method("session.list")
 async def list_(appliance: Appliance, *, limit: int = 100) -> list[dict[str, Any]]:
     """List the latest sessions, the latest first."""
-    return [session.to_json() for session in appliance.sessions.latest(limit)]
+    latest = appliance.sessions.latest(number(limit, "limit", 1, _MOST_LISTED))
+    return [session.to_json() for session in latest]
 
 
 @method("session.show")

@@ -86,9 +86,11 @@ async def offline(appliance: Appliance, *, name: str) -> dict[str, Any]:
     """Take a volume from its clients until `volume.online`; refused while a session uses it."""
     async with appliance.changing(name):
         await appliance.aggregates.volume(name)
-        appliance.sessions.require_idle(name)
-        await appliance.mounts.unmount(name)
-        await appliance.aggregates.on_volume(name, lambda volume: volume.modify(state="offline"))
+        with appliance.sessions.kept_off(name, "volume offline"):
+            await appliance.mounts.unmount(name)
+            await appliance.aggregates.on_volume(
+                name, lambda volume: volume.modify(state="offline")
+            )
         return await show(appliance, name=name)
 
 
@@ -138,14 +140,15 @@ async def delete(appliance: Appliance, *, name: str, force: bool = False) -> dic
     """
     async with appliance.changing(name):
         volume = await appliance.aggregates.volume(name)
-        appliance.sessions.require_idle(name)
-        if not force and await _state(appliance, name) == "online":
-            raise Refused(
-                f"volume {name}", "it is online; take it offline first, or say --force to delete it"
-            )
-        await _require_unlocked(appliance, volume)
-        await appliance.mounts.unmount(name)
-        await appliance.aggregates.run(volume.aggregate.delete_volume, name)
+        with appliance.sessions.kept_off(name, "volume delete"):
+            if not force and await _state(appliance, name) == "online":
+                raise Refused(
+                    f"volume {name}",
+                    "it is online; take it offline first, or say --force to delete it",
+                )
+            await _require_unlocked(appliance, volume)
+            await appliance.mounts.unmount(name)
+            await appliance.aggregates.run(volume.aggregate.delete_volume, name)
     return {"name": name, "deleted": True}
 
 
