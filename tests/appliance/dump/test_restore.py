@@ -117,12 +117,76 @@ def test_renamed(aggregate: Aggregate, full: Path, volume: Volume) -> None:
 
 @pytest.mark.parametrize(
     "rename",
-    [(b"nothing", b"x"), (b"d1", b""), (b"d1", b"../x"), (b"", b"x"), (b"d1", b".restore_staging")],
+    [
+        (b"nothing", b"x"),
+        (b"d1", b""),
+        (b"d1", b"../x"),
+        (b"", b"x"),
+        (b"d1", b".restore_staging"),
+        (b"d1", b"x/.snapshot"),
+        (b"big", b"empty"),  # one of the two would be lost
+        (b"d1", b"d2"),
+        (b"big", b"d1/sub1"),
+    ],
 )
 def test_impossible_renames(rename: tuple[bytes, bytes], full: Path, volume: Volume) -> None:
     with pytest.raises(UsageError):
         restore(volume, full, renames=(rename,))
     assert os.listdir(volume.path) == []
+
+
+def test_renames_that_make_room_for_each_other(
+    aggregate: Aggregate, full: Path, volume: Volume
+) -> None:
+    renames = ((b"d1", b"d2"), (b"d2", b"d1"), (b"big", b"d3/sub0"), (b"d3", b"away"))
+    restore(volume, full, renames=renames)
+    rich = _rich(aggregate)
+    assert differences(look(rich / "d1"), look(volume.path / "d2")) == []
+    assert differences(look(rich / "d2"), look(volume.path / "d1")) == []
+    assert (volume.path / "d3/sub0").read_bytes() == (rich / "big").read_bytes()
+    with pytest.raises(UsageError, match="new name of two"):
+        restore(volume, full, renames=((b"d1", b"x"), (b"d2", b"x")))
+
+
+def test_only_what_is_chosen_is_in_the_way_of_a_new_name(
+    aggregate: Aggregate, full: Path, volume: Volume
+) -> None:
+    restore(volume, full, files=(b"big",), renames=((b"big", b"empty"),))
+    assert (volume.path / "empty").read_bytes() == (_rich(aggregate) / "big").read_bytes()
+
+
+def test_names_that_clients_could_not_reach(volume: Volume, tmp_path: Path) -> None:
+    numbers = (2, 3, 4, 5, 6, 7)
+    tape = Tape(used=numbers, dumped=numbers)
+    tape.directory(2, [(3, b".snapshot"), (5, b"dir"), (7, b"file")])
+    tape.directory(3, [(4, b"below")])
+    tape.directory(5, [(6, b".snapshot")])
+    for number in (4, 6, 7):
+        tape.inode(number, 0o100644, b"%d" % number)
+    (tmp_path / "tape").write_bytes(tape.end())
+    told = Told()
+    result = restore(volume, tmp_path / "tape", told)
+    assert set(look(volume.path)) == {b".", b"dir", b"file"}
+    assert result.damaged == 2
+    assert "dir/.snapshot is not restored: the name .snapshot is kept for snapshots" in told.text
+    restore(volume, tmp_path / "tape", renames=((b".snapshot", b"snapshots"),))
+    assert (volume.path / "snapshots/below").read_bytes() == b"4"
+    with pytest.raises(Refused, match="kept for snapshots"):
+        restore(volume, tmp_path / "tape", relative=b"dir/.snapshot/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "directory"),
+    [(".restore_staging", False), ("restore_symboltable", True), ("restore_symboltable.new", True)],
+)
+def test_something_else_under_the_names_of_restores(
+    name: str, directory: bool, full: Path, volume: Volume
+) -> None:
+    path = volume.path / name
+    path.mkdir() if directory else path.touch()
+    with pytest.raises(Refused, match="in the way; remove it"):
+        restore(volume, full)
+    assert os.listdir(volume.path) == [name]
 
 
 def test_table_of_contents(aggregate: Aggregate, full: Path) -> None:

@@ -175,6 +175,30 @@ def test_a_tape_of_another_path_in_the_same_snapshot(
     assert (volume.path / "more").exists()
 
 
+def test_what_clients_moved_into_a_directory_that_goes_is_kept(
+    source: Volume, volume: Volume, tmp_path: Path
+) -> None:
+    for name in ("stays", "goes"):
+        (source.path / name).mkdir()
+        (source.path / name / "file").write_text(name)
+    (source.path / "stays" / "dir").mkdir()
+    dump(source, tmp_path / "0")
+    shutil.rmtree(source.path / "goes")
+    dump(source, tmp_path / "1", level=1)
+    restore(volume, tmp_path / "0")
+    (volume.path / "goes" / "new" / "deep").mkdir(parents=True)
+    (volume.path / "stays" / "file").rename(volume.path / "goes" / "new" / "deep" / "moved")
+    (volume.path / "stays" / "dir").rename(volume.path / "goes" / "new" / "dir")
+    told = Told()
+    result = restore(volume, tmp_path / "1", told, incremental=True)
+    lost = sorted(path for path in volume.path.iterdir() if path.name.startswith("restore_lost."))
+    assert [path.is_dir() for path in lost].count(True) == 1
+    assert [path.read_text() for path in lost if path.is_file()] == ["stays"]
+    assert result.damaged == 2
+    assert "2 objects that were made since went" in told.text
+    assert not (volume.path / "goes").exists()
+
+
 @pytest.mark.parametrize(
     ("one", "two", "same"),
     [

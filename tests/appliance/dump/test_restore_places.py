@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from tests.appliance.dump.restorelab import (
     restore,
     threads,
 )
+from tests.appliance.dump.tapelab import Tape
 from tests.appliance.dump.test_worker import worker
 
 pytestmark = pytest.mark.root
@@ -175,6 +177,30 @@ def test_abort_while_no_input_comes(
         with worker(_document(volume, {"kind": "fd", "fd": reading, "name": "-"}), (reading,)) as w:
             if begun:
                 w.until("progress", phase=3)
+            patience = threading.Timer(20, w.process.kill)
+            patience.start()
+            w.send(b"abort\n")
+            last = w.last()
+            patience.cancel()
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert (last["event"], last["code"]) == ("error", "session.aborted")
+
+
+def test_abort_while_nobody_takes_the_table_of_contents(volume: Volume, tmp_path: Path) -> None:
+    numbers = tuple(range(2, 3000))
+    tape = Tape(used=numbers, dumped=numbers)
+    tape.directory(2, [(number, b"a-file-with-number-%d" % number) for number in numbers[1:]])
+    for number in numbers[1:]:
+        tape.inode(number, 0o100644)
+    (tmp_path / "tape").write_bytes(tape.end())
+    reading, writing = os.pipe()
+    place = {"kind": "file", "path": str(tmp_path / "tape")}
+    try:
+        document = _document(volume, place, list=True, entries_fd=writing)
+        with worker(document, (writing,)) as w:
+            assert select.select([reading], [], [], 20)[0]
             patience = threading.Timer(20, w.process.kill)
             patience.start()
             w.send(b"abort\n")

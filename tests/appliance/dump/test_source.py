@@ -247,7 +247,7 @@ def test_both_threads_may_count_at_once() -> None:
     class Many(_Endless):
         def read(self) -> bytes:
             self.given += 1
-            return bytes(1024) if self.given < 100_000 else b""
+            return bytes(1024) if self.given < 400_000 else b""
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
