@@ -47,7 +47,7 @@ class Appliance:
     async def start(self) -> None:
         """Bring the root into order, find the devices, mount the volumes that are online."""
         self.recovered = await recover(self.root, self.state, self.aggregates)
-        await self.tapes.open()
+        await self.tapes.open(self.recovered.torn)
         async with trio.open_nursery() as nursery:
             for volume in await self.aggregates.run(self._online):
                 nursery.start_soon(self._mount, volume)

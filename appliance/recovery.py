@@ -7,6 +7,8 @@
 3. Sessions that ran are marked failed. Their snapshots are deleted and their locks freed.
 4. Restriction marks stay: a half-restored LUN must not look healthy. They are reported, and an
    operator lifts them.
+5. `torn` names the drives with a dump that has no end; their tapes get a filemark, so that
+   what is appended next is a file of its own.
 """
 
 import logging
@@ -42,6 +44,7 @@ class Recovered:
     sessions: list[int] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
 
     def report(self) -> None:
         """Log what was done, a line each."""
@@ -94,7 +97,9 @@ def _fail_sessions(state: State, done: Recovered) -> None:
     for session in state.live_sessions():
         error = Interrupted(str(session.id), INTERRUPTED)
         document: dict[str, Any] = describe(error)
-        state.end_session(session, "failed", error.reason, document)
+        ended = state.end_session(session, "failed", error.reason, document)
+        if ended.torn and ended.drive:
+            done.torn.append(ended.drive)
         done.sessions.append(session.id)
 
 

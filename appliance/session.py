@@ -67,6 +67,11 @@ class Session:
         """Whether nothing more will happen to it."""
         return self.state in ENDED
 
+    @property
+    def torn(self) -> bool:
+        """Whether it is a dump that ended without its end on the tape."""
+        return self.kind == "dump" and self.ended_already and self.state != "done"
+
     def progressed(self, event: dict[str, Any], at: float) -> "Session":
         """Give the record after a progress event of the worker."""
         changed: dict[str, Any] = {}

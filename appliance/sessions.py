@@ -170,8 +170,15 @@ class Sessions:
         if not isinstance(assignment.job.target, DeviceTarget):
             return None
         holder = f"session {assignment.session.id}"
-        lease = self._tapes.lease(assignment.job.target.name, holder)
+        lease = self._tapes.lease(
+            assignment.job.target.name, holder, lambda: self._torn(assignment.session.id)
+        )
         return await stack.enter_async_context(lease)
+
+    def _torn(self, number: int) -> bool:
+        """Tell whether a session may have left a dump without its end on the tape."""
+        running = self._running.get(number)
+        return running is not None and running.session.torn
 
     async def _spawn(self, assignment: Assignment, stack: AsyncExitStack) -> Running:
         session = assignment.session

@@ -5,7 +5,7 @@ closing does (r rewinds, nr leaves the tape, ur unloads) and an optional density
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,8 +33,8 @@ class Tapes:
         self.libraries: dict[str, Library] = {}
         self.problems: list[str] = []
 
-    async def open(self) -> None:
-        """Find the libraries; nothing is opened before it is needed."""
+    async def open(self, torn: Collection[str] = ()) -> None:
+        """Find the libraries, and close off the tapes in the drives `torn`, of killed dumps."""
         for path in sorted(self._root.libraries.iterdir()):
             try:
                 found = await trio.to_thread.run_sync(VirtualLibrary.open, path)
@@ -43,8 +43,15 @@ class Tapes:
                 self.problems.append(f"library {path.name}: {error}")
                 continue
             self._add(path.name, found)
+        plain = {self.drive(name).name for name in torn if self._known(name)}
         for drive in self._drives.values():
-            await self._free(drive)
+            await self._free(drive, torn=drive.name in plain)
+
+    def _known(self, name: str) -> bool:
+        try:
+            return bool(self.drive(name))
+        except DeviceNotFound:
+            return False
 
     def _add(self, name: str, found: VirtualLibrary) -> None:
         path = str(found.path)
@@ -90,24 +97,29 @@ class Tapes:
         return self.libraries[drive.library]
 
     @asynccontextmanager
-    async def lease(self, name: str, holder: str) -> AsyncGenerator[dict[str, Any]]:
+    async def lease(
+        self, name: str, holder: str, torn: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[dict[str, Any]]:
         """Lend a drive with a cartridge in it to a worker process.
 
-        Gives `device`, the description to open it from, and `on_close` as the name says.
-        Raises DeviceNotFound, DeviceBusy, NoCartridge. The worker must have ended when the
-        context is left.
+        Gives `device`, the description to open it from, and `on_close` as the name says. When
+        `torn` says at the end that a writer did not finish, the tape is closed off. Raises
+        DeviceNotFound, DeviceBusy, NoCartridge. The worker must have ended when the context
+        is left.
         """
         drive = self.drive(name)
         await drive.actor.call(wait_ready, f"check for {holder}")
         async with drive.actor.lease(holder) as spec:
             yield {"device": spec, "on_close": _ON_CLOSE[parse_drive(name).on_close]}
         with trio.CancelScope(shield=True):
-            await self._free(drive)
+            await self._free(drive, torn=torn())
 
-    async def _free(self, drive: TapeDrive) -> None:
+    async def _free(self, drive: TapeDrive, *, torn: bool) -> None:
         """Let the cartridge go: a worker that was killed may have left it held fast."""
         try:
             await drive.actor.call(_allow_removal, "release")
+            if torn and await drive.actor.call(Drive.close_off, "close off a torn dump"):
+                log.warning("drive %s: a filemark was written behind a torn dump", drive.name)
         except TapeError as error:
             log.warning("drive %s: %s", drive.name, error)
 

@@ -15,7 +15,7 @@ from typing_extensions import Buffer
 from tape import cdb, pages, sense, timeouts
 from tape.completion import error_for, raise_for, sense_of
 from tape.device import Device
-from tape.errors import InvalidRequest, TransportFailed
+from tape.errors import BlankCheck, FilemarkReached, InvalidRequest, TransportFailed
 from tape.names import OnClose
 from tape.pages import BlockDescriptor, ModeParameters
 from tape.transport import Category, Completion
@@ -251,6 +251,34 @@ class Drive(Device):
             reason = "the drive does not know where the tape stands"
             raise TransportFailed(self.name, cdb.READ_POSITION.name, reason)
         return Position(number, file, bool(flags & 0x80), bool(flags & 0x40))
+
+    def close_off(self) -> bool:
+        """Write the filemark that a killed writer left out; False when none was missing.
+
+        Only behind the last block of the tape, where it can destroy nothing: what the next
+        writer appends would else be of one file with what was torn.
+        """
+        here = self.position()
+        if here.beginning:
+            return False
+        try:
+            self.space_blocks(1)
+        except BlankCheck:
+            if not self._behind_filemark():
+                self.space_end_of_data()
+                self.write_filemarks()
+                return True
+        except FilemarkReached:
+            pass
+        self.locate(here.object)
+        return False
+
+    def _behind_filemark(self) -> bool:
+        try:
+            self.space_blocks(-1)
+        except FilemarkReached:
+            return True
+        return False
 
     # Parameters
 

@@ -433,6 +433,10 @@ def test_kill_9_of_a_worker_frees_its_drive(hanging):
     assert running.wait(60) == 1
     assert drive(hanging)["state"] != "in use"
     assert snapshots(hanging) == []
+    # What is appended next is a file of its own.
+    found = hanging.ok("--output", "json", "tape", "status", "rst0").json
+    assert found["block"] > 1
+    assert found["file"] >= 1
     hanging.ok("tape", "position", "rst0", "rewind")
     # The cartridge is not held fast by a dead worker.
     hanging.ok("library", "unload", "rst0")

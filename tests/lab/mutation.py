@@ -14,12 +14,13 @@ Changes = Counter[str]
 """How many of each kind of change were made."""
 
 
-def mutate(top: Path, *, share: int = 40) -> Changes:
+def mutate(top: Path, *, share: int = 40, spare: Path | None = None) -> Changes:
     """Change about one file in `share` at `top`, which `copy_real` filled, in every way listed.
 
-    Needs some hundred files below `top`. Raises ValueError when there are too few.
+    `spare` is a file to leave alone. Needs some hundred files below `top`; raises ValueError
+    when there are too few.
     """
-    work = _Work(top, share)
+    work = _Work(top, share, spare)
     for step in _STEPS:
         step(work)
     return work.changes
@@ -36,10 +37,11 @@ def mutate_oddities(top: Path) -> Changes:
 class _Work:
     """The files of a tree in path order, handed out to the steps without ever repeating one."""
 
-    def __init__(self, top: Path, share: int) -> None:
+    def __init__(self, top: Path, share: int, spare: Path | None) -> None:
         self.top = top
         self.changes: Changes = Counter()
-        self._files = [path for path in sorted(_regular(top)) if path.stat().st_size > 64]
+        files = [path for path in sorted(_regular(top)) if path != spare]
+        self._files = [path for path in files if path.stat().st_size > 64]
         self.each = max(len(self._files) // share // len(_STEPS), 1)
         self._cursor = 0
         if len(self._files) < 10 * len(_STEPS):

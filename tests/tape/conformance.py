@@ -52,6 +52,25 @@ def next_block(drive: Drive) -> int:
 class DriveConformance:
     """Over a loaded scratch cartridge."""
 
+    def test_a_torn_file_is_closed_off_once(self, drive: Drive) -> None:
+        fill(drive, 2)
+        drive.locate_file(1)
+        drive.write_block(block(2))
+        assert drive.close_off()
+        assert drive.position() == Position(5, 2, beginning=False, end=False)
+        assert not drive.close_off()
+        assert drive.position() == Position(5, 2, beginning=False, end=False)
+
+    def test_closing_off_changes_nothing_elsewhere(self, drive: Drive) -> None:
+        fill(drive, 2, 2)
+        for number in (0, 1, 2, 3, 4, 5, 6):
+            drive.locate(number)
+            assert not drive.close_off()
+            assert drive.position().object == number
+        drive.rewind()
+        drive.space_end_of_data()
+        assert drive.position().object == 6
+
     def test_says_who_it_is(self, drive: Drive) -> None:
         identity = drive.identify()
         assert identity.device_type == inquiry.TAPE_DRIVE

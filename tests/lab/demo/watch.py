@@ -97,13 +97,20 @@ def _outcome(attempt: Callable[[], object]) -> str:
 
 
 class LunReader(_Watcher):
-    """Reads blocks of a LUN that may not be there yet, may be restricted, or must be right."""
+    """Reads blocks of a LUN that may not be there yet, may be restricted, or must be right.
 
-    def __init__(self, lun: Path, expected: Callable[[int], bytes], blocks: int) -> None:
+    `right` judges a block by its number. With `hold` the LUN is opened once, as a host that
+    uses it has done; else for each block.
+    """
+
+    def __init__(
+        self, lun: Path, right: Callable[[int, bytes], bool], blocks: int, *, hold: bool = False
+    ) -> None:
         super().__init__()
         self._lun = lun
-        self._expected = expected
+        self._right = right
         self._blocks = blocks
+        self._held = os.open(lun, os.O_RDONLY) if hold else None
         self._turn = 0
         self.outcomes: Counter[str] = Counter()
         """How often a read ended in ENOENT, EBUSY ..., `right` or `wrong`."""
@@ -113,10 +120,33 @@ class LunReader(_Watcher):
         block = self._turn % self._blocks
         self._turn += 7
         try:
-            with self._lun.open("rb", buffering=0) as file:
-                file.seek(block * BLOCK)
-                data = file.read(BLOCK)
+            data = self._read(block * BLOCK)
         except OSError as error:
             self.outcomes[errno.errorcode.get(error.errno or 0, str(error))] += 1
             return
-        self.outcomes["right" if data == self._expected(block) else "wrong"] += 1
+        self.outcomes["right" if self._right(block, data) else "wrong"] += 1
+
+    def run(self) -> None:
+        """Look until told to stop, and let go of the LUN."""
+        try:
+            super().run()
+        finally:
+            if self._held is not None:
+                os.close(self._held)
+
+    def _read(self, offset: int) -> bytes:
+        if self._held is not None:
+            return _read_whole(self._held, offset)
+        fd = os.open(self._lun, os.O_RDONLY)
+        try:
+            return _read_whole(fd, offset)
+        finally:
+            os.close(fd)
+
+
+def _read_whole(fd: int, offset: int) -> bytes:
+    """Read a block; the kernel may cut a read in two, and only the second part be refused."""
+    data = os.pread(fd, BLOCK, offset)
+    while len(data) < BLOCK and (more := os.pread(fd, BLOCK - len(data), offset + len(data))):
+        data += more
+    return data
