@@ -20,10 +20,15 @@ def test_clean(tmp_path, short_root):
 
 LEAKY = """
 import subprocess, tempfile
+kept = []
 def test_file():
     tempfile.mkdtemp(prefix="forgotten")
 def test_process():
-    subprocess.Popen(["sleep", "301"], start_new_session=True).returncode = 0
+    command = ["sh", "-c", "echo; read forgotten_process"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
+    process.stdout.readline()
+    kept.append(process)
 def test_mount_and_loop(tmp_path):
     (tmp_path / "image").write_bytes(bytes(1 << 20))
     (tmp_path / "point").mkdir()
@@ -61,7 +66,7 @@ def test_a_leaky_run_fails_although_its_tests_pass(
     assert all("test_inner.py" in line for line in done.stdout.splitlines() if "first seen" in line)
     place = next(line for line in done.stdout.splitlines() if line.startswith("mount")).split()[1]
     assert not Path(place).exists()
-    assert "sleep\0301" not in "".join(map(_command, Path("/proc").glob("[0-9]*")))
+    assert "read forgotten_process" not in "".join(map(_command, Path("/proc").glob("[0-9]*")))
 
 
 def _command(process: Path) -> str:
