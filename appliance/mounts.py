@@ -214,7 +214,8 @@ class Mounts:
     async def tell(self, volume: str, message: Callable[[VolumeChannel], None]) -> None:
         """Tell a volume's file system process something; nothing is told when there is none.
 
-        What cannot be told is logged: its caches end by themselves after a moment.
+        What cannot be told is logged: what was done beneath is done, and clients may see it
+        only when their caches end, at the latest after the mount is made anew.
         """
         path = self._root.channel(volume)
 

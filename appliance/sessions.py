@@ -108,11 +108,21 @@ class Sessions:
             return await self._admit(session, check(asked), fds)
         except Exception as error:
             self._claims.pop(session.id, None)
-            if not hasattr(error, "code"):
-                log.exception("session %d could not be started", session.id)
-            document = describe(error)
-            self._state.end_session(session, "failed", document["message"], document)
-            raise ErrorDocument(document | {"session": session.id}) from error
+            raise self._failed(session, error) from error
+
+    def record_failure(self, kind: str, path: str, target: str, error: Exception) -> ErrorDocument:
+        """Give what was asked of a library and could not be done a record, as a dump has one.
+
+        Gives the error to raise: the fault's own words with the session's number.
+        """
+        return self._failed(self._state.create_session(kind, path, target, ""), error)
+
+    def _failed(self, session: Session, error: Exception) -> ErrorDocument:
+        if not hasattr(error, "code"):
+            log.error("session %d could not be started", session.id, exc_info=error)
+        document = describe(error)
+        self._state.end_session(session, "failed", document["message"], document)
+        return ErrorDocument(document | {"session": session.id})
 
     async def _admit(self, session: Session, job: Job, fds: list[int]) -> Session:
         if self.stopping:

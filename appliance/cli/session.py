@@ -72,7 +72,7 @@ def _facts(found: dict[str, Any]) -> str:
         ("Reason", found["reason"]),
         ("Path", found["path"]),
         ("Level", found["level"]),
-        ("Target" if found["kind"] == "dump" else "Source", found["target"]),
+        ("Source" if found["kind"] == "restore" else "Target", found["target"]),
         ("Started", moment(found["started"])),
         ("Ended", moment(found["ended"])),
         ("Phases", [phase["text"] for phase in found["phases"]]),

@@ -229,6 +229,8 @@ class FileRestorer:
             self._luns.restrict(opened.status.st_ino, os.fsdecode(path))
         if opened.status.st_size:
             os.ftruncate(opened.fd, 0)
+        if opened.lun:  # whatever becomes of the restore, it is never shorter than it says
+            os.ftruncate(opened.fd, item.inode.size)
         self._fill(opened.fd, item)
         self._finish(opened, item, spots, path)
 

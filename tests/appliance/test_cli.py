@@ -389,6 +389,15 @@ def test_what_cannot_be(stocked, verb, code, words):
 
 
 @pytest.mark.root
+def test_a_move_that_cannot_be_leaves_a_record(stocked):
+    error = stocked.run("--output", "json", "library", "load", "SR9999L8", "rst0").error
+    (session,) = stocked.json("session", "list", "--limit", "1")
+    assert session["id"] == error["session"]
+    kept = [session[name] for name in ("kind", "path", "target", "state", "reason")]
+    assert kept == ["load", "SR9999L8", "rst0", "failed", error["message"]]
+
+
+@pytest.mark.root
 def test_errors_as_documents(stocked):
     error = stocked.run("--output", "json", "volume", "show", "v").error
     assert error == {

@@ -1,5 +1,7 @@
 """Libraries: what lies where, and cartridges moved between elements, drives and mail slots."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from appliance.appliance import Appliance
@@ -46,23 +48,34 @@ def _use(placed: Placed) -> dict[str, Any]:
     return {"state": "in use" if drive["holder"] else idle, "holder": drive["holder"]}
 
 
+@contextmanager
+def _recorded(appliance: Appliance, kind: str, what: str, where: str) -> Iterator[None]:
+    """Leave a session record of a move that was refused or failed."""
+    try:
+        yield
+    except Exception as error:
+        raise appliance.sessions.record_failure(kind, what, where, error) from error
+
+
 @method("library.load")
 async def load(appliance: Appliance, *, cartridge: str, drive: str) -> dict[str, Any]:
     """Move a cartridge, named by barcode or slot, into a drive and wait until it is ready."""
-    into = appliance.tapes.drive(drive)
-    library = appliance.tapes.library_with(into)
-    elements = await library.elements()
-    return await _move(library, elements.full(cartridge), elements.empty(into.name))
+    with _recorded(appliance, "load", cartridge, drive):
+        into = appliance.tapes.drive(drive)
+        library = appliance.tapes.library_with(into)
+        elements = await library.elements()
+        return await _move(library, elements.full(cartridge), elements.empty(into.name))
 
 
 @method("library.unload")
 async def unload(appliance: Appliance, *, drive: str, slot: str | None = None) -> dict[str, Any]:
     """Move a drive's cartridge to a slot: the one named, the one it came from, or a free one."""
-    out_of = appliance.tapes.drive(drive)
-    library = appliance.tapes.library_with(out_of)
-    elements = await library.elements()
-    source = elements.full(out_of.name)
-    return await _move(library, source, _home(elements, source, slot))
+    with _recorded(appliance, "unload", drive, slot or ""):
+        out_of = appliance.tapes.drive(drive)
+        library = appliance.tapes.library_with(out_of)
+        elements = await library.elements()
+        source = elements.full(out_of.name)
+        return await _move(library, source, _home(elements, source, slot))
 
 
 def _home(elements: Elements, source: Placed, slot: str | None) -> Placed:
@@ -79,9 +92,10 @@ async def transfer(
     appliance: Appliance, *, source: str, destination: str, library: str | None = None
 ) -> dict[str, Any]:
     """Move a cartridge from one element to another."""
-    within = appliance.tapes.library(library)
-    elements = await within.elements()
-    return await _move(within, elements.full(source), elements.empty(destination))
+    with _recorded(appliance, "transfer", source, destination):
+        within = appliance.tapes.library(library)
+        elements = await within.elements()
+        return await _move(within, elements.full(source), elements.empty(destination))
 
 
 @method("library.import")
@@ -93,9 +107,14 @@ async def import_(
     With `insert` a cartridge from the shelf of a virtual library is put into a mail slot
     first, as an operator would do by hand.
     """
-    within = appliance.tapes.library(library)
-    if insert is not None:
-        await within.by_hand(lambda virtual: virtual.insert_cartridge(insert))
+    with _recorded(appliance, "import", insert or "", library or ""):
+        within = appliance.tapes.library(library)
+        if insert is not None:
+            await within.by_hand(lambda virtual: virtual.insert_cartridge(insert))
+        return await _empty_mail_slots(within)
+
+
+async def _empty_mail_slots(within: Library) -> list[dict[str, Any]]:
     moved = []
     for placed in (await within.elements()).of(ElementKind.MAILSLOT):
         if placed.element.full:
@@ -114,7 +133,11 @@ async def export(
 
     With `remove` it is taken out of a virtual library then, as an operator would do by hand.
     """
-    within = appliance.tapes.library(library)
+    with _recorded(appliance, "export", cartridge, library or ""):
+        return await _export(appliance.tapes.library(library), cartridge, remove=remove)
+
+
+async def _export(within: Library, cartridge: str, *, remove: bool) -> dict[str, Any]:
     elements = await within.elements()
     source = elements.full(cartridge)
     if source.element.kind is ElementKind.MAILSLOT and remove:
