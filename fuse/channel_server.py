@@ -4,7 +4,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +105,14 @@ class ChannelServer:
         await _drop_inode(node)
 
     async def _invalidate(self, request: Request) -> int:
-        count = 0
-        for parent, name in request.get("entries", ()):
-            count += await _drop_entry(self._node(parent), bytes.fromhex(name))
-        for inode in request.get("inodes", ()):
-            node = self._node(inode)
+        """Drop many at once: a thread for each would cost a restore more than its writing."""
+        entries = [
+            (self._node(parent), bytes.fromhex(name)) for parent, name in request.get("entries", ())
+        ]
+        nodes = [self._node(inode) for inode in request.get("inodes", ())]
+        for node in nodes:
             self._mounted.release(node)
-            count += await _drop_inode(node)
-        return count
+        return await trio.to_thread.run_sync(_drop_all, entries, nodes, limiter=_threads)
 
     async def _forget(self, request: Request) -> None:
         subvolid = int(request["subvolid"])
@@ -132,26 +132,34 @@ def _error(text: str, code: int) -> bytes:
     return json.dumps({"error": text, "errno": code}).encode() + b"\n"
 
 
-async def _drop_inode(node: int) -> bool:
-    """Drop data and attributes of `node` from the kernel's caches; False when it had none.
+async def _drop_inode(node: int) -> None:
+    """Drop data and attributes of `node` from the kernel's caches.
 
     The kernel may first write back mapped pages, through this very process: hence the thread.
     """
-    return await _notify(pyfuse3.invalidate_inode, node)
-
-
-async def _drop_entry(parent: int, name: bytes) -> bool:
-    """Make the kernel look `name` up again; False when it did not know it."""
-    return await _notify(pyfuse3.invalidate_entry, parent, name)
+    await trio.to_thread.run_sync(_drop_all, (), (node,), limiter=_threads)
 
 
 _threads = trio.CapacityLimiter(8)
 """Apart from the threads of reads and writes, for which the kernel may make these wait."""
 
 
-async def _notify(function: Callable[..., None], *arguments: Any) -> bool:
+def _drop_all(entries: Iterable[tuple[int, bytes]], nodes: Iterable[int]) -> int:
+    """Make the kernel look names up again and drop what it knows of nodes.
+
+    Gives how many of them it knew. Raises OSError.
+    """
+    count = 0
+    for parent, name in entries:
+        count += _known(pyfuse3.invalidate_entry, parent, name)
+    for node in nodes:
+        count += _known(pyfuse3.invalidate_inode, node)
+    return count
+
+
+def _known(notify: Callable[..., None], *arguments: Any) -> bool:
     try:
-        await trio.to_thread.run_sync(function, *arguments, limiter=_threads)
+        notify(*arguments)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False
