@@ -21,7 +21,8 @@ from appliance.session import LIVE, Session, decode_phases, encode_phases
 _VERSION = 1
 
 _SCHEMA = """
--- One dump, restore or failed move of a cartridge each. Rows are never deleted, ids are never used again.
+-- One dump, restore or failed move of a cartridge each. Rows are never deleted, ids are
+-- never used again.
 CREATE TABLE session (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     kind         TEXT NOT NULL,              -- dump | restore
