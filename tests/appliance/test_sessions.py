@@ -426,8 +426,10 @@ def test_a_drive_in_use_is_refused_with_who_has_it(hanging):
 
 
 def test_kill_9_of_a_worker_frees_its_drive(hanging):
+    tape = hanging.root.library("lib0") / "media" / "SR0001L8" / "data"
+    before = tape.stat().st_mtime_ns
     running = hanging.background("dump", "/vol/vol1/data", "--to", "nrst0a")
-    wait_for(lambda: drive(hanging)["state"] == "in use")
+    wait_for(lambda: tape.stat().st_mtime_ns != before and tape.stat().st_size > 200_000)
     number = last(hanging)["id"]
     os.kill(hanging.worker(number), signal.SIGKILL)
     assert running.wait(60) == 1
