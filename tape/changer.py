@@ -1,8 +1,6 @@
 """A medium changer: SMC commands in Python's terms, over a transport."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from tape import cdb, elements, pages, timeouts
 from tape.device import Device
@@ -68,17 +66,6 @@ class Changer(Device):
     """A medium changer. A context manager: leaving it closes the transport."""
 
     timeouts = timeouts.CHANGER
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def initialize(self) -> None:
         """Let the changer look into every element anew."""

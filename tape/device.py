@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from typing_extensions import Buffer
 
@@ -30,7 +32,7 @@ class Identity:
 
 
 class Device:
-    """A SCSI device behind a transport that it owns.
+    """A SCSI device behind a transport that it owns. Leaving it as a context closes that.
 
     Every method blocks and raises `tape.errors`. A unit attention is an error like
     others: call `clear_attentions` when the device is opened, not in the middle of work.
@@ -40,6 +42,17 @@ class Device:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @property
     def name(self) -> str:

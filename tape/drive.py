@@ -7,8 +7,6 @@ to the caller and are not copied.
 
 import struct
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from typing_extensions import Buffer
 
@@ -70,17 +68,6 @@ class Drive(Device):
     """A tape drive. A context manager: leaving it closes the transport."""
 
     timeouts = timeouts.DRIVE
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Loading
 
